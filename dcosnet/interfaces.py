@@ -1,0 +1,237 @@
+"""
+Every interface of the project; the docstrings are the specification.
+
+Deferred and IService are used as types only. An interface that several parts
+may provide derives from IContribution; all others have one provider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+from zope.interface import Attribute, Interface
+from zope.interface.interface import InterfaceClass
+
+from dcosnet.model.cell import Cell, Changed, Later
+from dcosnet.model.entry import Entry, Lifetime
+from dcosnet.model.facts import Facts, SourceStatus
+from dcosnet.model.member import Member
+from dcosnet.model.metric import Metric
+from dcosnet.model.node import Node
+from dcosnet.model.rest import RestReply, RestRequest
+from dcosnet.model.snapshot import Snapshot
+from dcosnet.model.vip import Vip
+from dcosnet.model.zone import Zone
+
+if TYPE_CHECKING:
+    from twisted.application.service import IService
+    from twisted.internet.defer import Deferred
+
+T = TypeVar("T")
+
+
+class IContribution(Interface):
+    """Marks what several parts may provide; a need for it is met by none, too."""
+
+
+# --- assembly ---------------------------------------------------------------
+
+
+@attrs.frozen
+class Part:
+    """
+    What a plugin makes: a service, and what it gives to others.
+
+    `ready` gives None, or for people the reason why the part is not ready.
+    `describe` gives facts for `/v1/status`: addresses it listens on, what it
+    chose and why; JSON values only.
+    """
+
+    service: IService
+    offers: Mapping[InterfaceClass, object] = attrs.field(factory=dict)
+    contributes: Sequence[tuple[InterfaceClass, object]] = ()
+    ready: Callable[[], str | None] = lambda: None
+    describe: Callable[[], Mapping[str, Any]] = dict
+
+
+class IToolbox(Interface):
+    """What a part is made from. It gives only what the plugin's `needs` declare."""
+
+    reactor: Any = Attribute("The reactor: time, TCP, UDP, UNIX, readers. Tests give a clock.")
+    rng: Random = Attribute("For jitter and picking; never for anything secret.")
+    node: Node = Attribute("This node.")
+    state_dir: Path = Attribute("A directory of ours; exists, mode 0700.")
+    later: Later = Attribute("Runs a function on the next turn; for cells.")
+
+    def __getitem__(interface: type[T]) -> T:
+        """The one provider of an offered interface. KeyError if not declared in `needs`."""
+
+    def all(interface: type[T]) -> Sequence[T]:
+        """All contributions of an interface, in the order of assembly; may be empty."""
+
+    def readiness() -> Mapping[str, str | None]:
+        """Each part's name with None, or the reason why it is not ready. Ask after assembly."""
+
+    def describe() -> Mapping[str, Mapping[str, Any]]:
+        """Each part's name with what it says of itself. Ask after assembly."""
+
+
+class IServicePlugin(Interface):
+    """
+    A part's descriptor, found with getPlugins(IServicePlugin, dcosnet.plugins).
+
+    Must import without a reactor, and cheaply.
+    """
+
+    name: str = Attribute("One word: TOML table, service name, metric subsystem, log field.")
+    config: type = Attribute("Frozen settings type of the table, a msgspec.Struct.")
+    needs: frozenset[InterfaceClass] = Attribute("Must be offered by an enabled plugin; for contributions: made before this one.")
+    offers: frozenset[InterfaceClass] = Attribute("What this part alone provides.")
+    contributes: frozenset[InterfaceClass] = Attribute("What this part provides among others.")
+
+    def make_part(config: Any, toolbox: IToolbox) -> Part:
+        """Build, never start. Import heavy modules here. Raise ConfigError for settings that cannot be met."""
+
+
+# --- facts ------------------------------------------------------------------
+
+
+class ITaskSource(IContribution):
+    """Something that tells which tasks run."""
+
+    name: str = Attribute("The source's name in `/v1/sources`.")
+
+    def watch(sink: Callable[[Facts], None]) -> None:
+        """
+        Call sink with the WHOLE facts whenever they change. Called once, before the services start.
+
+        Silent until the first complete sync: absent is not empty. Facts that it
+        may not tell any more (a lost connection) stay as they were.
+        """
+
+    def status() -> SourceStatus:
+        """How it fares now."""
+
+
+# --- the store --------------------------------------------------------------
+
+
+class IKeyValue(Interface):
+    """
+    The replicated store. Each node writes only keys of its own; all read all.
+
+    Keys are text of at most 512 bytes in UTF-8, values at most 1 MiB; beyond
+    that `write` raises ValueError and nothing is written.
+    """
+
+    def write(changes: Mapping[str, bytes | None], lifetime: Lifetime) -> Deferred[None]:
+        """
+        Put values, and delete keys given None, as one step under this node's name.
+
+        Readable and replicated as one step, on return. Fires when acknowledged:
+        a lease at once, a durable write once it is on disk; fails with OSError
+        when the disk refuses it. A value equal to the one in place is no
+        write. A key has one lifetime; writing it with the other changes it.
+        """
+
+    def get(key: str) -> Entry | None:
+        """The live entry: of several owners' the one written last; None if there is none."""
+
+    def entries(prefix: str = "") -> Mapping[str, Entry]:
+        """All live entries whose keys begin so, as a value of the caller's own."""
+
+    def subscribe(prefix: str, receive: Callable[[Mapping[str, Entry], Changed], None]) -> Callable[[], None]:
+        """
+        Call `receive(live entries of the prefix, changed keys)` on the next turn with all, then on changes.
+
+        Changes within a turn come as one call. A key that is no longer there is
+        in the changed set and not in the mapping. The mapping is a live view. Returns what ends it.
+        """
+
+
+class IMembership(Interface):
+    """Which nodes there are, and which can be reached."""
+
+    members: Cell[Mapping[str, Member]] = Attribute("By name; this node is always among them, alive. Changed keys are names.")
+
+
+# --- read models ------------------------------------------------------------
+
+
+class IFold(IContribution):
+    """A read model folded from the store by a part that needs it; it publishes to a cell of its own."""
+
+    name: str = Attribute("For logs.")
+
+    def update(snapshot: Snapshot, changed: Changed) -> None:
+        """
+        Take the changed keys; None means all.
+
+        Whatever the order and grouping of changes, the result equals a full fold
+        of the last snapshot.
+        """
+
+
+class IViews(Interface):
+    """The read models that everybody shares."""
+
+    snapshot: Cell[Snapshot] = Attribute("All keys, decoded. Changed keys are the store's, and member/<name>.")
+    vips: Cell[Mapping[str, Vip]] = Attribute("VIPs with at least one backend, by str(VipKey). Changed keys are those.")
+    unsynced: Cell[str | None] = Attribute("Why an absent name may not be denied, or None. Published when it changes.")
+
+
+class IZone(IContribution):
+    """A zone that the DNS server answers for."""
+
+    apex: str = Attribute("Lower case, without trailing dot.")
+    zone: Cell[Zone] = Attribute("Its content. Changed keys are owner names; None where any answer may differ.")
+
+
+# --- the outside ------------------------------------------------------------
+
+
+class IDataPlane(Interface):
+    """Something that carries traffic as desired: userspace, nftables, HAProxy, overlay."""
+
+    able: frozenset[str] = Attribute("What this plane can do; others are refused or said to differ.")
+
+    def observe() -> Deferred[Any]:
+        """Read what is really there, in the type of the desired value; leftovers that drain are apart."""
+
+    def plan(desired: Any, actual: Any) -> tuple[Any, ...]:
+        """
+        The changes that lead from actual to desired. Pure, and ordered so that service is never interrupted.
+
+        plan(x, x) == (); every prefix of a plan keeps live backends reachable.
+        """
+
+    def apply(changes: Sequence[Any]) -> Deferred[None]:
+        """
+        Carry out changes in order, in one transaction where the plane has them. Idempotent.
+
+        Fails with DataPlaneError for the first change that could not be made, after the others were tried.
+        """
+
+
+class IRestResource(IContribution):
+    """A resource of the HTTP interface. Pure where it can be: a request in, a reply out."""
+
+    path: str = Attribute("Pattern with named parts: /v1/hosts/<name>.")
+    methods: frozenset[str] = Attribute("GET, POST, PUT, DELETE; HEAD goes with GET.")
+    local: bool = Attribute("Whether it answers only those who come over a UNIX socket.")
+
+    def respond(request: RestRequest) -> RestReply | Deferred[RestReply]:
+        """The reply. What is raised becomes a 500 without its text."""
+
+
+class IMetrics(IContribution):
+    """Counts of a part, read when somebody asks."""
+
+    name: str = Attribute("The part's name.")
+
+    def collect() -> Iterable[Metric]:
+        """The families as they stand; names begin with dcosnet_<part>_."""

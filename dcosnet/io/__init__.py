@@ -1,0 +1,1 @@
+"""The operating system, and what pumps the cores."""

@@ -1,0 +1,39 @@
+"""What the store says, decoded: the one input of every fold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Generic, TypeVar
+
+import attrs
+
+from dcosnet.model.member import Member
+from dcosnet.model.node import Node
+from dcosnet.model.stamp import Stamp
+from dcosnet.model.task import Task
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Owned(Generic[T]):
+    """A decoded value with the node that wrote it and when its key was created."""
+
+    value: T
+    owner: str
+    created: Stamp
+
+
+@attrs.frozen
+class Snapshot:
+    """
+    Live views of all decoded keys; read them, never keep them over a turn.
+
+    `tasks` and `nodes` are keyed by the store's own keys ("task/...",
+    "node/..."), the same that changed-key sets name. A change of `members` is
+    told as the changed key "member/<name>".
+    """
+
+    tasks: Mapping[str, Owned[Task]]
+    nodes: Mapping[str, Owned[Node]]
+    members: Mapping[str, Member]

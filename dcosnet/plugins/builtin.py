@@ -1,0 +1,75 @@
+"""
+The parts that come with dcosnet, and how they hang together.
+
+Only names are here: a part's module is imported when its table is there.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import attrs
+from twisted.plugin import IPlugin
+from zope.interface import implementer
+from zope.interface.interface import InterfaceClass
+
+from dcosnet.interfaces import (
+    IFold,
+    IKeyValue,
+    IMembership,
+    IMetrics,
+    IRestResource,
+    IServicePlugin,
+    IToolbox,
+    ITaskSource,
+    IViews,
+    IZone,
+    Part,
+)
+
+
+def _set(*interfaces: InterfaceClass) -> frozenset[InterfaceClass]:
+    return frozenset(interfaces)
+
+
+@implementer(IPlugin, IServicePlugin)
+@attrs.frozen
+class Builtin:
+    """A descriptor that imports its module (`Settings`, `make_part`) when asked."""
+
+    name: str
+    module: str
+    needs: frozenset[InterfaceClass] = frozenset()
+    offers: frozenset[InterfaceClass] = frozenset()
+    contributes: frozenset[InterfaceClass] = frozenset()
+
+    @property
+    def config(self) -> type:
+        """The settings of the part's table."""
+        settings: type = import_module(self.module).Settings
+        return settings
+
+    def make_part(self, config: Any, toolbox: IToolbox) -> Part:
+        """Let the module make its part."""
+        part: Part = import_module(self.module).make_part(config, toolbox)
+        return part
+
+
+membership = Builtin("membership", "dcosnet.gossip.plugin", offers=_set(IMembership))
+kv = Builtin("kv", "dcosnet.kv.plugin", offers=_set(IKeyValue), contributes=_set(IMetrics))
+files = Builtin("files", "dcosnet.sources.files.plugin", contributes=_set(ITaskSource, IMetrics))
+register = Builtin("register", "dcosnet.sources.register.plugin", contributes=_set(ITaskSource, IRestResource))
+views = Builtin(
+    "views",
+    "dcosnet.views.plugin",
+    needs=_set(IKeyValue, IMembership, ITaskSource, IFold),
+    offers=_set(IViews),
+    contributes=_set(IZone, IMetrics),
+)
+l4lb = Builtin("l4lb", "dcosnet.l4lb.plugin", needs=_set(IViews), contributes=_set(IZone, IMetrics))
+dns = Builtin("dns", "dcosnet.dns.plugin", needs=_set(IZone), contributes=_set(IMetrics))
+ops = Builtin(
+    "ops", "dcosnet.ops.plugin", needs=_set(IViews, IZone, ITaskSource, IMembership, IMetrics, IRestResource)
+)
+demo = Builtin("demo", "dcosnet.ops.demo", needs=_set(IViews, IZone))

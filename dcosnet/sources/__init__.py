@@ -1,0 +1,1 @@
+"""Facts in: each source tells which tasks run."""
