@@ -36,7 +36,7 @@ class ConfigError(DcosnetError):
         return f"{place}{self.path}: {self.reason}" if self.path else f"{place}{self.reason}"
 
 
-class ConfigErrors(DcosnetError):
+class ConfigErrors(DcosnetError):  # noqa: N818 - it holds several
     """All that is wrong with the configuration, found in one reading."""
 
     def __init__(self, problems: Sequence[ConfigError]) -> None:
