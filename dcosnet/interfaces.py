@@ -89,7 +89,9 @@ class IServicePlugin(Interface):
 
     name: str = Attribute("One word: TOML table, service name, metric subsystem, log field.")
     config: type = Attribute("Frozen settings type of the table, a msgspec.Struct.")
-    needs: frozenset[InterfaceClass] = Attribute("Must be offered by an enabled plugin; for contributions: made before this one.")
+    needs: frozenset[InterfaceClass] = Attribute(
+        "Must be offered by an enabled plugin; for contributions: made before this one."
+    )
     offers: frozenset[InterfaceClass] = Attribute("What this part alone provides.")
     contributes: frozenset[InterfaceClass] = Attribute("What this part provides among others.")
 
@@ -156,7 +158,9 @@ class IKeyValue(Interface):
 class IMembership(Interface):
     """Which nodes there are, and which can be reached."""
 
-    members: Cell[Mapping[str, Member]] = Attribute("By name; this node is always among them, alive. Changed keys are names.")
+    members: Cell[Mapping[str, Member]] = Attribute(
+        "By name; this node is always among them, alive. Changed keys are names."
+    )
 
 
 # --- read models ------------------------------------------------------------

@@ -17,11 +17,16 @@ T = TypeVar("T")
 
 @attrs.frozen
 class Owned(Generic[T]):
-    """A decoded value with the node that wrote it and when its key was created."""
+    """
+    A decoded value with the node that wrote it and when its key was created.
+
+    `since` gives for VIP label names of a task the older stamp they inherit.
+    """
 
     value: T
     owner: str
     created: Stamp
+    since: Mapping[str, Stamp] = attrs.field(factory=dict)
 
 
 @attrs.frozen

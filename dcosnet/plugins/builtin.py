@@ -69,7 +69,5 @@ views = Builtin(
 )
 l4lb = Builtin("l4lb", "dcosnet.l4lb.plugin", needs=_set(IViews), contributes=_set(IZone, IMetrics))
 dns = Builtin("dns", "dcosnet.dns.plugin", needs=_set(IZone), contributes=_set(IMetrics))
-ops = Builtin(
-    "ops", "dcosnet.ops.plugin", needs=_set(IViews, IZone, ITaskSource, IMembership, IMetrics, IRestResource)
-)
+ops = Builtin("ops", "dcosnet.ops.plugin", needs=_set(IViews, IZone, ITaskSource, IMembership, IMetrics, IRestResource))
 demo = Builtin("demo", "dcosnet.ops.demo", needs=_set(IViews, IZone))

@@ -1,0 +1,158 @@
+"""
+The VIP table: which backends stand behind each VIP.
+
+A pure fold of tasks and members. It gives no addresses to names; that is the
+business of the part that balances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from dcosnet.model.cell import Changed
+from dcosnet.model.member import MemberState
+from dcosnet.model.net import Address, sort_key
+from dcosnet.model.snapshot import Owned, Snapshot
+from dcosnet.model.stamp import Stamp
+from dcosnet.model.task import Port, Task, TaskState
+from dcosnet.model.vip import Backend, Vip, VipKey
+from dcosnet.model.viplabels import parse
+
+_ACTIVE = (TaskState.RUNNING, TaskState.KILLING)
+
+
+def backends(task: Task) -> Iterable[tuple[VipKey, Backend]]:
+    """
+    What a task puts behind which VIPs (spec/l4lb_overlay.md 1.7 and 1.8).
+
+    A label that cannot be read is left out; who shows tasks shows the reason.
+    """
+    if task.state not in _ACTIVE:
+        return
+    for port in task.ports:
+        for text in port.vips:
+            try:
+                key = parse(text).key(port.protocol, task.framework)
+            except ValueError:
+                continue
+            for backend in _reached_by(task, port):
+                if key.address is None or key.address.version == backend.address.version:
+                    yield key, backend
+
+
+def _reached_by(task: Task, port: Port) -> Iterable[Backend]:
+    weight = task.serving_weight
+    if port.host_port is not None:
+        yield Backend(task.agent, port.host_port, task.agent, weight)
+    elif port.port is not None:
+        for address in task.addresses:
+            yield Backend(address, port.port, task.agent, weight)
+
+
+class VipTable:
+    """
+    The table with its indices; `vips` is a live view by str(VipKey).
+
+    A backend of an unreachable member is left out, unless that would leave the
+    VIP with none: then the verdict is more likely wrong than all of them gone.
+    """
+
+    def __init__(self) -> None:
+        self._vips: dict[str, Vip] = {}
+        self._keys: dict[str, VipKey] = {}
+        self._named: dict[tuple[str | None, str | None], set[str]] = {}
+        self._of_task: dict[str, tuple[str, ...]] = {}
+        self._behind: dict[str, dict[str, tuple[tuple[Backend, ...], Stamp]]] = {}
+        self._agents: dict[Address, set[str]] = {}
+        self._agent_of: dict[str, Address] = {}
+        self._unreachable: frozenset[Address] = frozenset()
+        self.vips: Mapping[str, Vip] = MappingProxyType(self._vips)
+
+    def update(self, snapshot: Snapshot, changed: Changed) -> frozenset[str]:
+        """Take the changed keys; the VIPs that changed."""
+        touched: set[str] = set()
+        if changed is None:
+            tasks = self._of_task.keys() | snapshot.tasks.keys()
+            touched |= self._take_members(snapshot)
+        else:
+            tasks = {key for key in changed if key.startswith("task/")}
+            if any(key.startswith("member/") for key in changed):
+                touched |= self._take_members(snapshot)
+        for key in tasks:
+            touched |= self._take_task(key, snapshot.tasks.get(key))
+        return frozenset(name for name in touched if self._fold(name))
+
+    def since(self, name: str, framework: str) -> Stamp | None:
+        """When a VIP name was first used; None where it is not in use."""
+        stamps = (self._vips[vip].since for vip in self._named.get((name, framework), ()) if vip in self._vips)
+        return min((stamp for stamp in stamps if stamp is not None), default=None)
+
+    def _take_members(self, snapshot: Snapshot) -> set[str]:
+        unreachable = frozenset(
+            address
+            for member in snapshot.members.values()
+            if member.state is not MemberState.ALIVE
+            for address in member.addresses
+        )
+        moved, self._unreachable = unreachable ^ self._unreachable, unreachable
+        return {name for address in moved for key in self._agents.get(address, ()) for name in self._of_task[key]}
+
+    def _take_task(self, key: str, owned: Owned[Task] | None) -> set[str]:
+        touched = set(self._of_task.pop(key, ()))
+        for name in touched:
+            del self._behind[name][key]
+        agent = self._agent_of.pop(key, None)
+        if agent is not None:
+            self._agents[agent].discard(key)
+            if not self._agents[agent]:
+                del self._agents[agent]
+        if owned is None:
+            return touched
+        behind: dict[str, list[Backend]] = {}
+        stamps: dict[str, Stamp] = {}
+        for vip, backend in backends(owned.value):
+            name = str(vip)
+            self._keys[name] = vip
+            self._named.setdefault((vip.name, vip.framework), set()).add(name)
+            behind.setdefault(name, []).append(backend)
+            stamps[name] = owned.created if vip.name is None else owned.since.get(vip.name, owned.created)
+        if behind:
+            self._of_task[key] = tuple(behind)
+            self._agent_of[key] = owned.value.agent
+            self._agents.setdefault(owned.value.agent, set()).add(key)
+        for name, found in behind.items():
+            self._behind.setdefault(name, {})[key] = (tuple(found), stamps[name])
+        return touched | behind.keys()
+
+    def _fold(self, name: str) -> bool:
+        """Make one VIP anew; whether it changed."""
+        behind = self._behind.get(name)
+        if not behind:
+            self._forget(name)
+            return self._vips.pop(name, None) is not None
+        key = self._keys[name]
+        best: dict[tuple[Address, int], Backend] = {}
+        for found, _ in behind.values():
+            for backend in found:
+                place = (backend.address, backend.port)
+                held = best.get(place)
+                if held is None or (backend.weight, -int(backend.agent)) > (held.weight, -int(held.agent)):
+                    best[place] = backend
+        reachable = [each for each in best.values() if each.agent not in self._unreachable]
+        ordered = sorted(reachable or best.values(), key=lambda each: (sort_key(each.address), each.port))
+        since = None if key.name is None else min(stamp for _, stamp in behind.values())
+        vip = Vip(key, tuple(ordered), since)
+        if self._vips.get(name) == vip:
+            return False
+        self._vips[name] = vip
+        return True
+
+    def _forget(self, name: str) -> None:
+        self._behind.pop(name, None)
+        key = self._keys.pop(name, None)
+        if key is not None:
+            users = self._named[key.name, key.framework]
+            users.discard(name)
+            if not users:
+                del self._named[key.name, key.framework]

@@ -1,0 +1,122 @@
+"""
+The zones that need no settings: task names, this node, and the two small ones.
+
+Pure. `l4lb` has its zone with the part that balances, because a VIP's name is
+told only once the VIP works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from dcosnet.model.cell import Changed
+from dcosnet.model.names import label, usable
+from dcosnet.model.net import Address, parse_address, sort_key
+from dcosnet.model.node import Node
+from dcosnet.model.snapshot import Owned, Snapshot
+from dcosnet.model.task import Task, TaskState
+from dcosnet.model.zone import Record, Zone, address_record, apex_records
+
+TASKS = "dcos.thisdcos.directory"
+THIS_NODE = "thisnode.thisdcos.directory"
+
+
+def task_addresses(task: Task) -> Mapping[str, tuple[Address, ...]]:
+    """What the three kinds of name of a task point to (spec/dns.md 1.3)."""
+    mapped = any(port.host_port is not None for port in task.ports)
+    return {
+        "agentip": (task.agent,),
+        "containerip": task.addresses,
+        "autoip": (task.agent,) if mapped or not task.addresses else task.addresses,
+    }
+
+
+class TaskZone:
+    """
+    The zone of task names; only running tasks have them, healthy or not.
+
+    A record that several tasks share stays until the last of them is gone.
+    `records` is a live view, the apex included.
+    """
+
+    def __init__(self) -> None:
+        self._records: dict[str, tuple[Record, ...]] = {TASKS: apex_records()}
+        self._of_task: dict[str, Mapping[str, tuple[Address, ...]]] = {}
+        self._users: dict[str, dict[str, tuple[Address, ...]]] = {}
+        self.records: Mapping[str, tuple[Record, ...]] = MappingProxyType(self._records)
+
+    def update(self, snapshot: Snapshot, changed: Changed) -> frozenset[str]:
+        """Take the changed keys; the names that changed."""
+        keys: Iterable[str] = (
+            self._of_task.keys() | snapshot.tasks.keys()
+            if changed is None
+            else (key for key in changed if key.startswith("task/"))
+        )
+        touched: set[str] = set()
+        for key in keys:
+            touched |= self._take(key, snapshot.tasks.get(key))
+        return frozenset(name for name in touched if self._fold(name))
+
+    def _take(self, key: str, owned: Owned[Task] | None) -> set[str]:
+        before = self._of_task.pop(key, {})
+        after = {} if owned is None else _names(owned.value)
+        if after:
+            self._of_task[key] = after
+        if before == after:
+            return set()
+        for name in before:
+            del self._users[name][key]
+        for name, addresses in after.items():
+            self._users.setdefault(name, {})[key] = addresses
+        return before.keys() | after.keys()
+
+    def _fold(self, name: str) -> bool:
+        users = self._users[name]
+        addresses = {address for each in users.values() for address in each}
+        records = tuple(address_record(address) for address in sorted(addresses, key=sort_key))
+        if not users:
+            del self._users[name]
+        if not records:
+            return self._records.pop(name, None) is not None
+        if self._records.get(name) == records:
+            return False
+        self._records[name] = records
+        return True
+
+
+def _names(task: Task) -> Mapping[str, tuple[Address, ...]]:
+    """The names of a task with their addresses; none when a part of them has nothing usable."""
+    if task.state is not TaskState.RUNNING:
+        return {}
+    left, framework = label(task.name), label(task.framework)
+    names = {f"{left}.{framework}.{kind}.{TASKS}": found for kind, found in task_addresses(task).items() if found}
+    return names if left and framework and all(map(usable, names)) else {}
+
+
+def fixed_zones(node: Node) -> tuple[Zone, ...]:
+    """The zones that change only with a restart: `thisnode`, `spartan` and `localhost`."""
+    loopback = address_record(parse_address("127.0.0.1"))
+    return (
+        _zone(
+            THIS_NODE,
+            {
+                THIS_NODE: (address_record(node.address),),
+                f"public.{THIS_NODE}": tuple(
+                    address_record(address) for address in sorted(set(node.public_addresses), key=sort_key)
+                ),
+            },
+        ),
+        _zone(
+            "spartan",
+            # What resolv.conf checks and watchdogs of DC/OS ask for.
+            {"ready.spartan": (loopback,), "ns.spartan": (address_record(parse_address("198.51.100.1")),)},
+        ),
+        _zone("localhost", {"localhost": (loopback,)}),
+    )
+
+
+def _zone(apex: str, names: Mapping[str, tuple[Record, ...]]) -> Zone:
+    records = {name: found for name, found in names.items() if found}
+    records[apex] = apex_records() + records.get(apex, ())
+    return Zone(apex, MappingProxyType(records))
