@@ -68,7 +68,7 @@ def _leaves_the_reactor_clean() -> Iterator[None]:
 
 @pytest.fixture
 def clock() -> Clock:
-    """Time that passes only when the test says so; `advance(0)` is one turn."""
+    """Time that passes only when the test says so; `advance(0)` runs what is due, and what that makes due."""
     return Clock()
 
 

@@ -33,8 +33,9 @@ def parse_address(text: str) -> Address:
 
 def parse_port(text: str) -> int:
     """A port from 1 to 65535, written in decimal. Raises ValueError."""
-    if not (text.isascii() and text.isdigit()):
-        raise ValueError(f"{text!r} is not a port number")
+    # int() refuses thousands of digits with a sentence of its own.
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise ValueError(f"{text[:20]!r} is not a port number")
     return check_port(int(text))
 
 
@@ -62,17 +63,17 @@ def parse_endpoint(text: str, default_port: int | None = None) -> Endpoint:
 
     Raises ValueError with a sentence for people.
     """
-    host, port = text, ""
+    host, colon, port = text, "", ""
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
-        if not bracket or (rest and not rest.startswith(":")):
+        colon, port = rest[:1], rest[1:]
+        if not bracket or colon not in ("", ":"):
             raise ValueError(f"{text!r} is not ADDRESS:PORT")
-        port = rest[1:]
     elif text.count(":") == 1:
-        host, _, port = text.partition(":")
+        host, colon, port = text.partition(":")
     if port:
         return Endpoint(parse_address(host), parse_port(port))
-    if default_port is None or text.endswith(":"):
+    if default_port is None or colon:
         raise ValueError(f"{text!r} has no port; write ADDRESS:PORT")
     return Endpoint(parse_address(host), default_port)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import attrs
 
 from dcosnet.model.names import fragment, usable
-from dcosnet.model.net import Address, Protocol, parse_address
+from dcosnet.model.net import Address, Protocol, parse_address, parse_port
 from dcosnet.model.vip import VipKey
 
 ZONE = "l4lb.thisdcos.directory"
@@ -37,12 +37,10 @@ def parse(text: str) -> VipLabel:
     left, colon, port_text = text.rpartition(":")
     if not colon:
         raise ValueError(f"VIP label {text!r} has no port; write NAME:PORT or ADDRESS:PORT")
-    digits = port_text.removeprefix("+")  # dcos-net takes "+7"
-    if not (digits.isascii() and digits.isdigit()):
-        raise ValueError(f"VIP label {text!r}: {port_text!r} is not a port number")
-    port = int(digits)
-    if not 0 < port < 65536:
-        raise ValueError(f"VIP label {text!r}: port {port} is not between 1 and 65535")
+    try:
+        port = parse_port(port_text.removeprefix("+"))  # dcos-net takes "+7"
+    except ValueError as error:
+        raise ValueError(f"VIP label {text!r}: {error}") from None
     try:
         return VipLabel(port, address=parse_address(left))
     except ValueError:

@@ -1,0 +1,144 @@
+"""
+Hypothesis strategies for the values of `dcosnet.model`.
+
+They make what may really arrive: texts that people type into labels, both
+address families, tasks with and without addresses of their own. What a value's
+constructor refuses is not made; what a fold has to refuse is.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from hypothesis import strategies as st
+
+from dcosnet.model.addressing import AddressRange
+from dcosnet.model.facts import Facts
+from dcosnet.model.member import Member, MemberState
+from dcosnet.model.net import Address, Endpoint, Protocol, sort_key
+from dcosnet.model.node import Node
+from dcosnet.model.provenance import Provenance
+from dcosnet.model.snapshot import Owned, Snapshot
+from dcosnet.model.stamp import Stamp
+from dcosnet.model.task import Health, Port, Runtime, Task, TaskId, TaskState
+from dcosnet.model.vip import Backend, VipKey
+
+# A small world, so that things collide: two tasks of one name, two VIPs of one address.
+_FEW_NAMES = ("web", "api.v1", "Web", "/web", "db_1", "-", "télé", "")
+_FEW_FRAMEWORKS = ("marathon", "shop", "marathon-user", "dev.marathon")
+_FEW_NODES = ("host-a", "host-b", "host-c")
+
+
+def addresses(version: Literal[4, 6] | None = None) -> st.SearchStrategy[Address]:
+    """Any address, of one family when it is given."""
+    both: st.SearchStrategy[Address] = st.ip_addresses(v=version)
+    return both
+
+
+@st.composite
+def ranges(draw: st.DrawFn, longest: int = 1 << 24) -> AddressRange:
+    """A range of at most `longest` addresses, of either family."""
+    first = draw(addresses())
+    last = min(int(first) + draw(st.integers(0, longest - 1)), (1 << first.max_prefixlen) - 1)
+    return AddressRange(first, type(first)(last))
+
+
+ports = st.integers(1, 65535)
+"""Port numbers that can be used."""
+
+protocols = st.sampled_from(Protocol)
+endpoints = st.builds(Endpoint, addresses(), ports)
+
+names = st.one_of(
+    st.sampled_from(_FEW_NAMES),
+    st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True),
+    st.text("aZ0-_./$ é", max_size=90),
+    st.text(max_size=90),
+)
+"""Names as people write them, to be made labels of: mostly usable, some of punctuation only, some too long."""
+
+labels = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True)
+"""Labels as they stand in a zone."""
+
+vip_names = names.filter(lambda text: any(c.isascii() and c.isalnum() for c in text))
+"""Left sides of VIP labels that mean a name; an address is very unlikely among them."""
+
+vip_labels = st.one_of(
+    st.builds("{}:{}".format, vip_names, ports),
+    st.builds("{}:{}".format, addresses(), ports),
+    st.builds("{}:{}".format, names, st.one_of(st.integers(-1, 1 << 17), st.text("0+- 9٣", max_size=3))),
+    names,
+)
+"""Texts of VIP labels: good ones and all kinds of bad ones."""
+
+stamps = st.builds(Stamp, st.integers(0, 1 << 44), st.integers(0, 1 << 16), st.sampled_from(_FEW_NODES))
+frameworks = st.sampled_from(_FEW_FRAMEWORKS)
+task_ids = st.builds(
+    TaskId, frameworks, st.one_of(st.sampled_from(["t1", "t2", "a/b", "x y"]), st.text(min_size=1, max_size=20))
+)
+vip_keys = st.one_of(
+    st.builds(VipKey, protocols, ports, name=vip_names, framework=frameworks),
+    st.builds(VipKey, protocols, ports, address=addresses()),
+)
+backends = st.builds(Backend, addresses(), ports, agent=addresses(), weight=st.integers(0, 3))
+task_ports = st.builds(
+    Port,
+    protocol=protocols,
+    port=st.none() | ports,
+    host_port=st.none() | ports,
+    name=st.sampled_from(["default", "http", "dns"]),
+    vips=st.lists(vip_labels, max_size=2, unique=True).map(tuple),
+)
+provenances = st.builds(
+    Provenance,
+    source=st.sampled_from(["files", "mesos"]),
+    reference=st.text(max_size=20),
+    observed_at=st.floats(0, 2e9),
+)
+tasks = st.builds(
+    Task,
+    id=task_ids,
+    name=names,
+    framework=frameworks,
+    agent=addresses(),
+    addresses=st.lists(addresses(), max_size=3, unique=True).map(tuple),
+    ports=st.lists(task_ports, max_size=3).map(tuple),
+    state=st.sampled_from(TaskState),
+    health=st.sampled_from(Health),
+    weight=st.integers(0, 3),
+    runtime=st.sampled_from(Runtime),
+    labels=st.dictionaries(st.text(max_size=10), st.text(max_size=10), max_size=3),
+    provenance=provenances,
+)
+"""Whole tasks; their VIP labels may be anything."""
+
+facts = st.builds(
+    Facts,
+    tasks=st.lists(tasks, max_size=5).map(lambda some: {task.id: task for task in some}),
+    unsynced=st.lists(st.text(min_size=1, max_size=20), max_size=2).map(tuple),
+)
+nodes = st.builds(
+    Node,
+    name=st.sampled_from(_FEW_NODES),
+    address=addresses(),
+    public_addresses=st.lists(addresses(), max_size=2, unique=True).map(lambda some: tuple(sorted(some, key=sort_key))),
+    version=st.just("0.1.0"),
+    started_at=st.floats(0, 2e9),
+)
+members = st.builds(
+    Member,
+    name=st.sampled_from(_FEW_NODES),
+    addresses=st.lists(addresses(), min_size=1, max_size=2, unique=True).map(tuple),
+    state=st.sampled_from(MemberState),
+)
+
+
+@st.composite
+def snapshots(draw: st.DrawFn) -> Snapshot:
+    """What a store may say: its tasks and nodes under their own keys, and who is a member."""
+    owners = st.sampled_from(_FEW_NODES)
+    return Snapshot(
+        tasks={task.id.key: Owned(task, draw(owners), draw(stamps)) for task in draw(st.lists(tasks, max_size=6))},
+        nodes={f"node/{node.name}": Owned(node, node.name, draw(stamps)) for node in draw(st.lists(nodes, max_size=3))},
+        members={member.name: member for member in draw(st.lists(members, max_size=3))},
+    )
