@@ -1,0 +1,1 @@
+"""What people and programs see of a node: HTTP, metrics, readiness, the manhole, the demonstration."""

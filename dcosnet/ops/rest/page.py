@@ -1,0 +1,50 @@
+"""GET /: the overview page, for people with a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import attrs
+from zope.interface import implementer
+
+from dcosnet.interfaces import IRestResource, ITaskSource, IToolbox, IViews, IZone
+from dcosnet.model.rest import RestReply, RestRequest
+from dcosnet.ops.overview import CONTENT_SECURITY_POLICY, Overview, ShownVip, page
+from dcosnet.ops.vipnames import vip_addresses, vip_text
+
+
+@implementer(IRestResource)
+@attrs.frozen
+class Page:
+    """Collects what `overview` shows."""
+
+    path = "/"
+    methods = frozenset({"GET"})
+    local = False
+
+    _toolbox: IToolbox
+    _views: IViews
+    _zones: Sequence[IZone]
+    _sources: Sequence[ITaskSource]
+    _uptime: Callable[[], float]
+
+    def respond(self, _request: RestRequest) -> RestReply:
+        """HTML that loads nothing else and runs nothing."""
+        tasks = self._views.snapshot.value.tasks
+        overview = Overview(
+            node=self._toolbox.node,
+            uptime=self._uptime(),
+            parts=self._toolbox.readiness(),
+            vips=[
+                ShownVip(vip_text(vip.key), vip_addresses(vip.key, self._zones), vip)
+                for vip in sorted(self._views.vips.value.values(), key=lambda vip: vip.key.sort_key)
+            ],
+            tasks=[tasks[key] for key in sorted(tasks)],
+            sources=sorted(((source.name, source.status()) for source in self._sources), key=lambda pair: pair[0]),
+            zones=[zone.zone.value for zone in sorted(self._zones, key=lambda zone: zone.apex)],
+        )
+        return RestReply(
+            page(overview),
+            content_type="text/html; charset=utf-8",
+            headers={"content-security-policy": CONTENT_SECURITY_POLICY},
+        )
