@@ -1,0 +1,114 @@
+"""
+The second driver: many descriptors behind one reader of the reactor.
+
+What the reactor costs for an event is its bookkeeping, not epoll. An epoll of
+our own, itself watched by the reactor as one descriptor, calls plain bound
+methods and leaves timers, signals and endpoints where they are (measured in
+docs/decisions/0007). It knows descriptors and event masks, nothing of sockets.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+log = Logger()
+
+READ = select.EPOLLIN
+WRITE = select.EPOLLOUT
+
+# What one turn may take before the reactor gets its own descriptors' turn.
+_BATCH = 256
+
+
+@implementer(IReadDescriptor)
+class InnerEpoll:
+    """
+    Watches descriptors and calls `ready(mask)` of each, level-triggered.
+
+    A callback may add, change and remove any descriptor, its own included; one
+    that was removed is not called, nor is a new one for an event of a closed
+    descriptor with the same number. A callback that raises is logged, counted in
+    `errors`, and its descriptor is no longer watched.
+    """
+
+    def __init__(self, reactor: IReactorFDSet) -> None:
+        self._reactor = reactor
+        self._epoll = select.epoll()
+        self._ready: dict[int, Callable[[int], None]] = {}
+        self._fresh: set[int] = set()
+        self.errors = 0
+
+    def start(self) -> None:
+        """Let the reactor watch it."""
+        self._reactor.addReader(self)
+
+    def close(self) -> None:
+        """Watch nothing any more; descriptors stay open."""
+        self._reactor.removeReader(self)
+        self._ready.clear()
+        self._epoll.close()
+
+    def __len__(self) -> int:
+        return len(self._ready)
+
+    def add(self, descriptor: int, mask: int, ready: Callable[[int], None]) -> None:
+        """Watch a descriptor; errors and hang-ups are told whatever the mask. OSError when epoll refuses it."""
+        self._epoll.register(descriptor, mask)
+        self._ready[descriptor] = ready
+        self._fresh.add(descriptor)
+
+    def modify(self, descriptor: int, mask: int) -> None:
+        """Watch it for other events."""
+        self._epoll.modify(descriptor, mask)
+
+    def rebind(self, descriptor: int, mask: int, ready: Callable[[int], None]) -> None:
+        """Watch it for other events on behalf of another callback."""
+        self._epoll.modify(descriptor, mask)
+        self._ready[descriptor] = ready
+
+    def remove(self, descriptor: int) -> None:
+        """Watch it no longer; call this before closing it."""
+        del self._ready[descriptor]
+        self._epoll.unregister(descriptor)
+
+    def fileno(self) -> int:
+        """For the reactor; -1 once closed."""
+        return -1 if self._epoll.closed else self._epoll.fileno()
+
+    def logPrefix(self) -> str:
+        """For the reactor's log context."""
+        return "epoll"
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor gave it up; it does so for no descriptor that is open."""
+        log.failure("the inner epoll was lost", failure=reason)
+
+    def doRead(self) -> None:
+        """Call whoever has an event, once each."""
+        ready, fresh = self._ready, self._fresh
+        fresh.clear()
+        for descriptor, mask in self._epoll.poll(0, _BATCH):
+            # Level-triggered: what is skipped here comes again next turn.
+            if descriptor in fresh:
+                continue
+            call = ready.get(descriptor)
+            if call is None:
+                continue
+            try:
+                call(mask)
+            except Exception:  # noqa: BLE001 - the driver's catch-all (architecture section 5)
+                self._broke(descriptor)
+            if self._epoll.closed:
+                return
+
+    def _broke(self, descriptor: int) -> None:
+        self.errors += 1
+        log.failure("the callback of descriptor {descriptor} broke", descriptor=descriptor)
+        if descriptor in self._ready:
+            self.remove(descriptor)

@@ -1,0 +1,62 @@
+"""
+The changes that lead from the listeners that are there to those that should be.
+
+Pure. New listeners come first, then listeners take their new backends, each in
+one step, and only then listeners go: every prefix of a plan keeps what both
+sides have reachable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from dcosnet.l4lb.listener import Listener, Service
+
+
+@attrs.frozen
+class Listen:
+    """Begin to listen for a service."""
+
+    listener: Listener
+    service: Service
+
+    def __str__(self) -> str:
+        return f"listen on {self.listener}"
+
+
+@attrs.frozen
+class Serve:
+    """Replace the backends of a listener, all at once; established flows stay where they are."""
+
+    listener: Listener
+    service: Service
+
+    def __str__(self) -> str:
+        return f"serve {self.listener}"
+
+
+@attrs.frozen
+class Unlisten:
+    """Stop to listen; established connections go on."""
+
+    listener: Listener
+
+    def __str__(self) -> str:
+        return f"stop listening on {self.listener}"
+
+
+Change = Listen | Serve | Unlisten
+
+
+def plan(desired: Mapping[Listener, Service], actual: Mapping[Listener, Service]) -> tuple[Change, ...]:
+    """Ordered changes; empty when both are equal."""
+    come = [Listen(listener, service) for listener, service in desired.items() if listener not in actual]
+    serve = [
+        Serve(listener, service)
+        for listener, service in desired.items()
+        if listener in actual and actual[listener] is not service and actual[listener] != service
+    ]
+    go = [Unlisten(listener) for listener in actual if listener not in desired]
+    return (*come, *serve, *go)

@@ -1,0 +1,128 @@
+"""The part `l4lb`: VIPs of the views, served by a data plane, and their zone."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Mapping
+from functools import partial
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, Literal
+
+import msgspec
+
+from dcosnet.config.fields import Duration, IpRange
+from dcosnet.errors import ConfigError
+from dcosnet.interfaces import IMetrics, IToolbox, IViews, IZone, Part
+from dcosnet.io.epoll import InnerEpoll
+from dcosnet.l4lb.counts import Counts
+from dcosnet.l4lb.desired import Desired
+from dcosnet.l4lb.flows import Flows
+from dcosnet.l4lb.listener import Listener, Service
+from dcosnet.l4lb.metrics import L4lbMetrics
+from dcosnet.l4lb.schedule import Pick, Schedule
+from dcosnet.l4lb.service import Balancer
+from dcosnet.l4lb.tcp import Limits, Proxy
+from dcosnet.l4lb.udp import Client, Flow, Relay
+from dcosnet.l4lb.userspace import Userspace
+from dcosnet.model.cell import Cell
+from dcosnet.reconcile.service import Reconciler
+
+NAMED_VIPS = (
+    IpRange(IPv4Address("11.0.0.0"), IPv4Address("11.255.255.254")),
+    IpRange(IPv6Address("fd01:c::"), IPv6Address("fd01:c::ffff:ffff:ffff:ffff")),
+)
+
+# Descriptors that the rest of the process needs: DNS, HTTP, files, peers.
+_RESERVED = 256
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The table `[l4lb]`."""
+
+    plane: Literal["auto", "userspace", "nftables"] = "auto"
+    named_vips: tuple[IpRange, ...] = NAMED_VIPS
+    """Where names get their addresses; at most one range per family."""
+    pick: Literal["least", "round_robin", "random"] = "least"
+    connect_timeout: Duration = Duration(5.0)
+    udp_idle: Duration = Duration(60.0)
+    """After which a UDP flow without datagrams ends."""
+    max_connections: int = 16384
+    """TCP connections open at a time; less where the limit of open files is lower."""
+    max_udp_flows: int = 4096
+
+
+def make_part(settings: Settings, toolbox: IToolbox) -> Part:
+    """Build the balancer; it binds when the views tell of VIPs."""
+    _check(settings)
+    views = toolbox[IViews]
+    counts = Counts()
+    epoll = InnerEpoll(toolbox.reactor)
+    connections, flow_limit = _within_descriptors(settings)
+    proxy = Proxy(epoll, toolbox.reactor, Limits(connections, float(settings.connect_timeout)), counts)
+    flows: Flows[Client, Flow] = Flows(float(settings.udp_idle), flow_limit)
+    relay = Relay(epoll, toolbox.reactor, flows, counts)
+    plane = Userspace(proxy, relay, partial(Schedule, Pick(settings.pick), toolbox.rng))
+    desired = Desired(settings.named_vips)
+
+    def reconciler(
+        wanted: Cell[Mapping[Listener, Service]], applied: Cell[Mapping[Listener, Service]], ended: Callable[[], None]
+    ) -> Reconciler:
+        return Reconciler(
+            "l4lb",
+            plane,
+            wanted,
+            applied,
+            clock=toolbox.reactor,
+            rng=toolbox.rng,
+            later=toolbox.later,
+            round_ended=ended,
+        )
+
+    balancer = Balancer(views, desired, plane, epoll, toolbox.later, reconciler)
+    metrics = L4lbMetrics(desired, lambda: balancer.applied.value, proxy, relay, plane, balancer.reconciler)
+
+    def describe() -> Mapping[str, Any]:
+        problems = [{"subject": str(listener), "reason": reason} for listener, reason in plane.problems.items()]
+        problems += [{"subject": one.subject, "reason": one.reason} for one in desired.problems]
+        return {
+            "plane": "userspace",
+            "reason": "configured" if settings.plane == "userspace" else "works everywhere without privileges",
+            "able": sorted(plane.able),
+            "named_vips": list(map(str, settings.named_vips)),
+            "max_connections": connections,
+            "max_udp_flows": flow_limit,
+            "problems": problems,
+        }
+
+    return Part(
+        balancer,
+        contributes=((IZone, balancer), (IMetrics, metrics)),
+        ready=balancer.not_ready,
+        describe=describe,
+    )
+
+
+def _check(settings: Settings) -> None:
+    """Raise ConfigError for settings that cannot be met."""
+    if settings.plane == "nftables":
+        raise ConfigError("l4lb.plane", 'this version has no nftables plane; write "auto" or "userspace"')
+    versions = [one.first.version for one in settings.named_vips]
+    if len(set(versions)) < len(versions):
+        raise ConfigError("l4lb.named_vips", "give at most one range of IPv4 and one of IPv6")
+    for name, value in (
+        ("connect_timeout", settings.connect_timeout),
+        ("udp_idle", settings.udp_idle),
+        ("max_connections", settings.max_connections),
+        ("max_udp_flows", settings.max_udp_flows),
+    ):
+        if value <= 0:
+            raise ConfigError(f"l4lb.{name}", "must be more than nothing")
+
+
+def _within_descriptors(settings: Settings) -> tuple[int, int]:
+    """The limits of connections (two descriptors each) and of flows (one) that this process can hold."""
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return settings.max_connections, settings.max_udp_flows
+    room = max(64, soft - _RESERVED)
+    return min(settings.max_connections, room * 3 // 8), min(settings.max_udp_flows, room // 4)

@@ -1,0 +1,170 @@
+"""
+Drives a data plane towards a cell of what is wanted.
+
+It knows nothing of what the plane carries: keys and values of a mapping. It
+tells in a cell of its own what is applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from dcosnet.errors import DataPlaneError
+from dcosnet.interfaces import IDataPlane
+from dcosnet.model.cell import Cell, Later
+from dcosnet.reconcile.diff import beside, changed_keys, present
+from dcosnet.reconcile.loop import Loop
+
+log = Logger()
+
+
+class Reconciler(Service):
+    """
+    Observe, plan, apply; publish what is there; again on changes, on failures, and every 30 s.
+
+    `applied` holds of what is there what is wanted, by the desired value's keys,
+    in the plane's values. A key is taken out of it, and its readers and theirs
+    have been told, before the plane is asked to remove what it stands for; it
+    comes in after the plane has it. `round_ended` is called after each round.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        plane: IDataPlane,
+        desired: Cell[Mapping[Any, Any]],
+        applied: Cell[Mapping[Any, Any]],
+        *,
+        clock: IReactorTime,
+        rng: Random,
+        later: Later,
+        round_ended: Callable[[], None],
+    ) -> None:
+        self.setName(name)
+        self._plane = plane
+        self._desired = desired
+        self._applied = applied
+        self._clock = clock
+        self._rng = rng
+        self._later = later
+        self._round_ended = round_ended
+        self._timer: IDelayedCall | None = None
+        self._round: Deferred[None] | None = None
+        self._unsubscribe = lambda: None
+        self.loop = Loop()
+        self.rounds = 0
+        self.failures = 0
+        """Rounds in which the plane could not do something."""
+        self.errors = 0
+        """Rounds that ended in an error of ours; each is in the log."""
+        self.problem: str | None = None
+        """Why the last round failed."""
+
+    def startService(self) -> None:
+        """Begin with the first round on the next turn."""
+        super().startService()
+        self._unsubscribe = self._desired.subscribe(lambda _value, _changed: self.wake())
+
+    def stopService(self) -> Deferred[None]:
+        """End; fires when the round that runs has ended. The plane is left as it is."""
+        super().stopService()
+        self._unsubscribe()
+        self._cancel()
+        if self._round is None:
+            return succeed(None)
+        done: Deferred[None] = Deferred()
+        self._round.addBoth(lambda _result: done.callback(None))
+        return done
+
+    def wake(self) -> None:
+        """Begin a round as soon as may be: what is wanted changed, or what is there."""
+        self.loop.wanted()
+        self._schedule()
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _schedule(self) -> None:
+        self._cancel()
+        due = self.loop.due()
+        if due is None or not self.running:
+            return
+        self._timer = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._begin)
+
+    def _begin(self) -> None:
+        self._timer = None
+        self.loop.begin()
+        self._round = Deferred.fromCoroutine(self._guarded())
+        self._round.addCallback(self._ended)
+
+    def _ended(self, _result: None) -> None:
+        self._round = None
+        self._round_ended()
+        self._schedule()
+
+    async def _guarded(self) -> None:
+        """A round; the catch-all of the reconcile loop (architecture section 5)."""
+        self.rounds += 1
+        problem: str | None = None
+        try:
+            refused = await self._reconcile()
+            if refused is not None:
+                self.failures += 1
+                problem = str(refused)
+        except Exception as error:  # noqa: BLE001 - see above
+            self.errors += 1
+            problem = f"{type(error).__name__}: {error}"
+            log.failure("a round of {loop} broke", loop=self.name)
+        if problem is None:
+            self.loop.succeeded(self._clock.seconds())
+        else:
+            self.loop.failed(self._clock.seconds(), self._rng.random())
+        self.problem = problem
+
+    async def _reconcile(self) -> DataPlaneError | None:
+        """One round; the first thing that the plane could not do."""
+        desired = self._desired.value
+        actual = await self._plane.observe()
+        come = self._plane.plan(beside(desired, actual), actual)
+        refused = await self._apply(come)
+        if come:
+            actual = await self._plane.observe()
+        there = present(desired, actual)
+        go = self._plane.plan(there, actual)
+        self._publish(there)
+        if go:
+            await self._told()
+            refused = await self._apply(go) or refused
+        return refused
+
+    async def _apply(self, changes: Sequence[Any]) -> DataPlaneError | None:
+        if not changes:
+            return None
+        try:
+            await self._plane.apply(changes)
+        except DataPlaneError as error:
+            return error
+        return None
+
+    def _publish(self, there: Mapping[Any, Any]) -> None:
+        self._applied.publish(there, changed_keys(self._applied.value, there))
+
+    def _told(self) -> Deferred[None]:
+        """
+        Fires when the readers of `applied`, and the readers of what these publish, have been told.
+
+        Deliveries are queued in order: ours comes after that of the first
+        readers, and the second step after what they published meanwhile.
+        """
+        told: Deferred[None] = Deferred()
+        self._later(lambda: self._later(lambda: told.callback(None)))
+        return told
