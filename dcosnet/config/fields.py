@@ -24,9 +24,9 @@ from dcosnet.model.net import Address, parse_address
 
 _UNITS_OF_TIME = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _UNITS_OF_SIZE = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-# At most nine digits a side: no configured value needs more, and none overflows.
+# The digits are bounded: no configured value needs more, and none overflows.
 _TIME_STEP = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|[dhms])")
-_SIZE = re.compile(r"([0-9]{1,9}) ?(B|KiB|MiB|GiB|KB|MB|GB)")
+_SIZE = re.compile(r"([0-9]{1,15})(?: ?(B|KiB|MiB|GiB|KB|MB|GB))?")
 
 
 class Duration(float):
@@ -107,7 +107,7 @@ def parse_size(text: str) -> Size:
     match = _SIZE.fullmatch(text)
     if match is None:
         raise ValueError(f'{text!r} is not a size; write bytes, "64KiB", "10MiB" or "1GiB"')
-    return Size(int(match[1]) * _UNITS_OF_SIZE[match[2]])
+    return Size(int(match[1]) * _UNITS_OF_SIZE[match[2] or "B"])
 
 
 def _text(value: object, wanted: str) -> str:

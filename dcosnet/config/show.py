@@ -7,7 +7,6 @@ are hidden, and for values that are not set, which are comments.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
@@ -16,7 +15,7 @@ import msgspec
 
 from dcosnet.config.fields import Duration, Secret, Size
 from dcosnet.config.merge import Merged
-from dcosnet.config.structure import join
+from dcosnet.config.quote import join, quoted
 
 
 def show(merged: Merged, structured: Mapping[str, msgspec.Struct]) -> str:
@@ -68,7 +67,7 @@ def _toml(value: object) -> str:  # noqa: PLR0911 - one for each type of value
     if isinstance(value, Enum):
         return _toml(value.value)
     if isinstance(value, Duration | Size):
-        return _quoted(value.text)
+        return quoted(value.text)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
@@ -78,9 +77,4 @@ def _toml(value: object) -> str:  # noqa: PLR0911 - one for each type of value
         return f"{{ {', '.join(inner)} }}"
     if isinstance(value, list | tuple | set | frozenset):
         return f"[{', '.join(map(_toml, value))}]"
-    return _quoted(str(value))  # text, addresses, ranges and paths are written as they read
-
-
-def _quoted(text: str) -> str:
-    # JSON's escapes are TOML's, but for DEL, which TOML does not allow bare.
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return quoted(str(value))  # text, addresses, ranges and paths are written as they read

@@ -7,7 +7,6 @@ structs and containers are walked here and only single values are left to it.
 
 from __future__ import annotations
 
-import re
 import reprlib
 import types
 import typing
@@ -21,11 +20,11 @@ import msgspec
 
 from dcosnet.config.fields import READERS
 from dcosnet.config.merge import Leaf, Merged, Origin, Table, plant
+from dcosnet.config.quote import join
 from dcosnet.errors import ConfigError, ConfigErrors
 
 _LISTS: Mapping[Any, type] = {tuple: tuple, list: list, frozenset: frozenset, set: set, Sequence: tuple}
 _TABLES: Collection[Any] = (dict, Mapping)
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class _Bad:
@@ -61,12 +60,6 @@ def structure(merged: Merged, types: Mapping[str, type], always: Collection[str]
     return structured
 
 
-def join(path: str, key: str) -> str:
-    """A dotted path with one more key, quoted where TOML wants it."""
-    name = key if _BARE.fullmatch(key) else '"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return f"{path}.{name}" if path else name
-
-
 class _Reader:
     """Walks a tree beside its type; notes what is wrong and goes on."""
 
@@ -98,8 +91,8 @@ class _Reader:
         if isinstance(node, Table):
             return self.complain(path, "is a table; one value is wanted", node.origin)
         value = node.value
-        # 'DCOSNET_X__PATH=5' is the file named 5, and a secret may look like a number.
-        if node.text is not None and not isinstance(value, str | int | float):
+        # All our types are written as text, and what was typed may look like a number: a file named 5.
+        if node.text is not None and not isinstance(value, str):
             value = node.text
         try:
             return READERS[kind](value, node.origin.base)
