@@ -1,0 +1,1 @@
+"""The replicated store: what each node says, kept on its disk where it must last."""

@@ -1,0 +1,36 @@
+"""Durable writes that go to disk together: what they come to, and how to take them back."""
+
+from __future__ import annotations
+
+from dcosnet.kv.store import Step
+from dcosnet.model.entry import Entry, Lifetime
+
+
+class Batch:
+    """
+    The steps that share one fsync.
+
+    Bounded by the limits of the namespace and not by the number of writes:
+    only the last value of a key is kept, and the first one before.
+    """
+
+    __slots__ = ("before", "changes", "keys", "version")
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.keys: set[str] = set()
+        """All keys of its steps, leases too: a step is taken back as a whole."""
+        self.changes: dict[str, Entry | None] = {}
+        """For the journal: the durable entries, and None for keys that are to be gone from it."""
+        self.before: dict[str, Entry | None] = {}
+        """What stood in the namespace before the first of the steps."""
+
+    def add(self, step: Step) -> None:
+        """Take in the next step."""
+        self.version = step.delta.version
+        for key, entry in step.delta.changes.items():
+            durable = entry is not None and entry.lifetime is Lifetime.DURABLE
+            before = self.before.setdefault(key, step.before[key])
+            if durable or key in self.changes or (before is not None and before.lifetime is Lifetime.DURABLE):
+                self.changes[key] = entry if durable else None
+            self.keys.add(key)

@@ -1,0 +1,35 @@
+"""The part `kv`; it always runs."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import msgspec
+from twisted.internet.threads import deferToThreadPool
+
+from dcosnet.interfaces import IKeyValue, IMetrics, IToolbox, Part
+from dcosnet.kv.journal import Disk, Journal
+from dcosnet.kv.service import KeyValue
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Nothing to set."""
+
+
+def make_part(settings: Settings, toolbox: IToolbox) -> Part:  # noqa: ARG001 - every part is made so
+    """Build the store of this node, with its journal in `state_dir`/kv."""
+    reactor = toolbox.reactor
+    store = KeyValue(
+        toolbox.node.name,
+        Journal(toolbox.state_dir / "kv", Disk()),
+        reactor.seconds,
+        toolbox.later,
+        # One commit at a time is in the air, so the reactor's own threads do.
+        partial(deferToThreadPool, reactor, reactor.getThreadPool()),
+    )
+    return Part(
+        service=store,
+        offers={IKeyValue: store},
+        contributes=((IMetrics, store),),
+        describe=store.describe,
+    )

@@ -1,0 +1,196 @@
+"""
+Laws of the store, with several owners.
+
+The histories are made by stores that write; the store under test hears of them.
+"""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dcosnet.kv.namespace import Delta
+from dcosnet.kv.store import LimitError, Store
+from dcosnet.model.entry import Entry, Lifetime
+from dcosnet.model.stamp import Stamp
+
+LEASE, DURABLE = Lifetime.LEASE, Lifetime.DURABLE
+OWNERS = ("a", "b", "c")
+
+keys = st.sampled_from(["k1", "k2", "k3"])
+writes = st.tuples(
+    st.sampled_from(OWNERS),
+    st.dictionaries(keys, st.none() | st.sampled_from([b"", b"1", b"2"]), min_size=1),
+    st.sampled_from(Lifetime),
+    st.integers(0, 5),
+)
+restarts = st.tuples(st.sampled_from(OWNERS), st.none(), st.none(), st.none())
+
+
+@st.composite
+def histories(draw):
+    """Deltas of several owners as they made them, each in order; some begin a new generation."""
+    stores = {owner: Store(owner) for owner in OWNERS}
+    deltas = []
+    for counter, (owner, changes, lifetime, at) in enumerate(draw(st.lists(writes | restarts, max_size=20))):
+        store = stores[owner]
+        if changes is None:
+            durable = {key: one for key, one in store.own.entries.items() if one.lifetime is DURABLE}
+            delta = Delta(owner, store.own.generation + 1, 0, store.own.version + 1, durable)
+            store.take(delta)
+            deltas.append(delta)
+        elif (step := store.write(changes, lifetime, Stamp(at, counter, owner))) is not None:
+            deltas.append(step.delta)
+    return deltas
+
+
+def follow(deltas):
+    """A store that has heard all of it: what comes too early is offered again."""
+    store = Store("z")
+    for _ in range(len(deltas) + 1):
+        for delta in deltas:
+            store.take(delta)
+    return store
+
+
+def frontier(store):
+    return {name: (one.generation, one.version) for name, one in store._namespaces.items() if one.version}
+
+
+def model(store):
+    """The live view by definition: from the namespaces, with no index."""
+    found = {}
+    for namespace in store._namespaces.values():
+        for key, entry in namespace.entries.items():
+            if entry.lifetime is LEASE and entry.owner in store._unreachable:
+                continue
+            if key not in found or (entry.written, entry.owner) > (found[key].written, found[key].owner):
+                found[key] = entry
+    return found
+
+
+@given(deltas=histories(), seed=st.integers())
+def test_the_order_of_hearing_makes_no_difference(deltas, seed):
+    """Any order, with repetitions, leads to the same content: merging commutes and associates."""
+    shuffled = [*deltas, *deltas]
+    random.Random(seed).shuffle(shuffled)
+    one, other = follow(deltas), follow(shuffled)
+    assert frontier(one) == frontier(other)
+    assert one.live == other.live
+    assert one.counts == other.counts
+
+
+@given(deltas=histories(), seed=st.integers(), data=st.data())
+def test_content_is_a_function_of_what_is_known(deltas, seed, data):
+    """Two stores that know the same versions hold the same, however each came there."""
+    heard = data.draw(st.lists(st.sampled_from(deltas), max_size=20)) if deltas else []
+    store = Store("z")
+    for delta in heard:
+        store.take(delta)
+    expected = Store("z")
+    for owner, (generation, version) in frontier(store).items():
+        for delta in deltas:
+            if delta.owner == owner and (delta.generation, delta.version) <= (generation, version):
+                expected.take(delta)
+    assert frontier(store) == frontier(expected)
+    assert store.live == expected.live
+
+
+@given(deltas=histories())
+def test_taking_the_same_again_changes_nothing(deltas):
+    """Merging is idempotent, also for what is long outdated: nothing comes back."""
+    store = follow(deltas)
+    before = dict(store.live)
+    assert [store.take(delta) for delta in deltas] == [frozenset()] * len(deltas)
+    assert store.live == before
+
+
+@given(deltas=histories(), toggles=st.lists(st.tuples(st.integers(0, 20), st.sampled_from(OWNERS), st.booleans())))
+def test_the_live_view_equals_its_definition(deltas, toggles):
+    """After every step; and the keys told as changed are exactly those whose live entry differs."""
+    store, own = Store("a"), Store("a")
+    assert own.live == {}
+    for position, delta in enumerate([*deltas, None]):
+        for at, owner, reachable in toggles:
+            if at == position:
+                before = dict(store.live)
+                _check_told(before, store, store.reach(owner, reachable))
+        if delta is not None:
+            before = dict(store.live)
+            _check_told(before, store, store.take(delta))
+
+
+def _check_told(before, store, changed):
+    after = store.live
+    assert after == model(store)
+    assert changed == {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+    for lifetime in Lifetime:
+        assert store.counts[lifetime] == sum(entry.lifetime is lifetime for entry in after.values())
+    for namespace in store._namespaces.values():
+        assert namespace.size == sum(len(key) + len(one.value) for key, one in namespace.entries.items())
+
+
+@given(steps=st.lists(writes, max_size=10), last=writes)
+def test_restoring_leads_back(steps, last):
+    """After a step is taken back the content is that of before, in a later version."""
+    store = Store("a")
+    for counter, (_, changes, lifetime, at) in enumerate(steps):
+        store.write(changes, lifetime, Stamp(at, counter, "a"))
+    before, version = dict(store.live), store.own.version
+    step = store.write(last[1], last[2], Stamp(9, 0, "a"))
+    if step is None:
+        return
+    assert store.restore(step.before) is not None
+    assert store.own.version == version + 2
+    assert {key: (one.value, one.lifetime, one.created, one.written) for key, one in before.items()} == {
+        key: (one.value, one.lifetime, one.created, one.written) for key, one in store.live.items()
+    }
+
+
+def test_a_gap_is_not_taken():
+    """What was missed might have deleted a key that the delta does not speak of."""
+    entry = Entry("k", "b", b"1", LEASE, 2, Stamp(1, 0, "b"), Stamp(1, 0, "b"))
+    store = Store("a")
+    assert store.take(Delta("b", 0, 1, 2, {"k": entry})) == frozenset()
+    assert store.take(Delta("b", 1, 1, 2, {"k": entry})) == frozenset()
+    assert store.live == {}
+
+
+def test_a_lease_of_an_unreachable_owner_gives_way_to_an_older_entry():
+    """And comes back with its owner, without being sent again."""
+    store, other = Store("a"), Store("b")
+    store.write({"k": b"mine"}, LEASE, Stamp(1, 0, "a"))
+    store.take(other.write({"k": b"theirs"}, LEASE, Stamp(2, 0, "b")).delta)
+    assert store.live["k"].value == b"theirs"
+    assert store.reach("b", False) == {"k"}
+    assert store.live["k"].value == b"mine"
+    assert store.reach("b", True) == {"k"}
+    assert store.live["k"].value == b"theirs"
+
+
+def test_a_durable_entry_outlives_the_reach_of_its_owner():
+    """Only leases say that somebody is there."""
+    store, other = Store("a"), Store("b")
+    store.take(other.write({"k": b"1"}, DURABLE, Stamp(1, 0, "b")).delta)
+    assert store.reach("b", False) == frozenset()
+    assert "k" in store.live
+
+
+def test_an_older_write_changes_nothing_live():
+    """Nobody is told of an entry that he would not see."""
+    store, other = Store("a"), Store("b")
+    store.write({"k": b"new"}, LEASE, Stamp(2, 0, "a"))
+    assert store.take(other.write({"k": b"old"}, LEASE, Stamp(1, 0, "b")).delta) == frozenset()
+    assert store.live["k"].value == b"new"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "limit"),
+    [("k" * 513, b"", "key"), ("\ud800", b"", "key"), ("k", bytes((1 << 20) + 1), "value")],
+)
+def test_a_limit_is_named(key, value, limit):
+    """For the counter, and for people."""
+    with pytest.raises(LimitError) as caught:
+        Store("a").write({key: value}, LEASE, Stamp(1, 0, "a"))
+    assert caught.value.limit == limit
