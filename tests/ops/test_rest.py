@@ -1,0 +1,264 @@
+"""The resources: what dcos-net's clients and our own command read."""
+
+from __future__ import annotations
+
+import json
+import re
+from types import SimpleNamespace
+
+import attrs
+import pytest
+
+from dcosnet.interfaces import IRestResource, ITaskSource, IViews, IZone
+from dcosnet.model.facts import SourceStatus
+from dcosnet.model.metric import Histogram, Metric, Sample
+from dcosnet.ops.counts import OpsMetrics
+from dcosnet.ops.http import Counts, encode
+from dcosnet.ops.rest.hosts import Hosts
+from dcosnet.ops.rest.livez import Live
+from dcosnet.ops.rest.metrics import Metrics, make_registry
+from dcosnet.ops.rest.page import Page
+from dcosnet.ops.rest.readyz import Ready
+from dcosnet.ops.rest.records import Records
+from dcosnet.ops.rest.services import Services
+from dcosnet.ops.rest.sources import Sources
+from dcosnet.ops.rest.status import Status
+from dcosnet.ops.rest.tasks import Tasks
+from dcosnet.ops.rest.version import Version
+from dcosnet.ops.rest.vips import Vips
+from dcosnet.testing.contracts.rest import RestResourceContract, ask, get
+
+NAME = "web.shop.l4lb.thisdcos.directory"
+
+
+def make(toolbox) -> dict[str, IRestResource]:
+    views, zones = toolbox[IViews], toolbox.all(IZone)
+    sources = toolbox.all(ITaskSource)
+    resources = [
+        Version("1.2.3"),
+        Vips(views, zones),
+        Records(zones),
+        Hosts(zones),
+        Services(zones),
+        Tasks(views),
+        Sources(sources),
+        Status(toolbox, lambda: 12.5),
+        Live(),
+        Ready(toolbox),
+        Metrics(make_registry([OpsMetrics(toolbox, Counts())])),
+        Page(toolbox, views, zones, sources, lambda: 12.5),
+    ]
+    return {resource.path: resource for resource in resources}
+
+
+PATHS = [
+    "/", "/livez", "/metrics", "/readyz", "/v1/hosts/<name>", "/v1/records", "/v1/services/<name>",
+    "/v1/sources", "/v1/status", "/v1/tasks", "/v1/version", "/v1/vips",
+]  # fmt: skip
+
+
+class TestContract(RestResourceContract):
+    """Every resource of ours keeps the contract."""
+
+    @pytest.fixture(params=PATHS)
+    def resource(self, request, toolbox):
+        return make(toolbox)[request.param]
+
+
+def test_the_suite_sees_every_resource_of_ours(toolbox) -> None:
+    """A resource that is added is on trial, too."""
+    assert sorted(make(toolbox)) == PATHS
+
+
+@pytest.fixture
+def resources(toolbox) -> dict[str, IRestResource]:
+    return make(toolbox)
+
+
+def named(resource: IRestResource, name: str) -> object:
+    from dcosnet.model.rest import RestRequest
+
+    return ask(resource, RestRequest("GET", "/", {"name": name})).body
+
+
+def body(resources, path: str, **query: str) -> object:
+    reply = get(resources[path], query)
+    assert reply.status == 200
+    return json.loads(encode(reply.body))
+
+
+def test_version_is_what_probes_look_for(resources) -> None:
+    """Clients of dcos-net compare the service's name."""
+    assert body(resources, "/v1/version") == {"Service": "dcos-dns", "Version": "1.2.3"}
+
+
+def test_vips_have_the_shape_of_dcos_net(resources) -> None:
+    """Names end in the zone; IPv6 stands without brackets; backends of weight zero are there."""
+    assert body(resources, "/v1/vips") == [
+        {
+            "vip": f"{NAME}:8000",
+            "protocol": "tcp",
+            "backend": [{"ip": "127.0.0.1", "port": 8001}, {"ip": "127.0.0.1", "port": 8002}],
+        },
+        {"vip": "fd00::7:53", "protocol": "udp", "backend": [{"ip": "127.0.0.1", "port": 5300}]},
+    ]
+
+
+def test_vips_tell_more_when_asked(resources) -> None:
+    """`?detail` adds the addresses that the zone gives, weights, and who drains."""
+    first, second = body(resources, "/v1/vips", detail="")
+    assert first["address"] == ["127.11.3.4", "fd01:c::9"]
+    assert first["backend"][0] == {"ip": "127.0.0.1", "port": 8001, "weight": 1, "draining": False}
+    assert first["backend"][1] == {"ip": "127.0.0.1", "port": 8002, "weight": 0, "draining": True}
+    assert second["address"] == ["fd00::7"]
+
+
+@pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}', "*"])
+def test_a_client_that_has_the_vips_gets_no_body(resources, form: str) -> None:
+    """Pollers pay for changes only."""
+    etag = get(resources["/v1/vips"]).headers["etag"]
+    again = get(resources["/v1/vips"], if_none_match=form.format(etag))
+    assert (again.status, again.body, again.headers["etag"]) == (304, None, etag)
+
+
+def test_a_change_of_the_vips_changes_the_etag(resources, shop: SimpleNamespace) -> None:
+    """A client that has the old ones gets the new ones."""
+    etag = get(resources["/v1/vips"]).headers["etag"]
+    shop.vips.publish({str(shop.named.key): shop.named})
+    assert get(resources["/v1/vips"], if_none_match=etag).status == 200
+
+
+def test_records_are_the_addresses_and_services_of_all_zones(resources) -> None:
+    """SOA and NS are left out; an SRV is TARGET:PORT; names come sorted."""
+    assert body(resources, "/v1/records") == [
+        {"name": f"_web._tcp.{NAME}", "host": "gone:1", "rtype": "SRV"},
+        {"name": f"_web._tcp.{NAME}", "host": f"{NAME}:8000", "rtype": "SRV"},
+        {"name": "localhost", "host": "127.0.0.1", "rtype": "A"},
+        {"name": NAME, "host": "127.11.3.4", "rtype": "A"},
+        {"name": NAME, "host": "fd01:c::9", "rtype": "AAAA"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("glob", "count"), [("*", 5), ("WEB.*", 2), (f"{NAME}.", 2), ("localhos?", 1), ("[", 0), ("", 5)]
+)
+def test_records_can_be_picked_by_name(resources, glob: str, count: int) -> None:
+    """A glob, in any case, with or without the final dot; a broken one is literal."""
+    assert len(body(resources, "/v1/records", name=glob)) == count
+
+
+def test_hosts_are_the_ipv4_addresses_of_our_names(resources) -> None:
+    """In any case and with a final dot; what is unknown is empty, not an error."""
+    hosts = resources["/v1/hosts/<name>"]
+    assert named(hosts, f"{NAME}.") == [{"host": NAME, "ip": "127.11.3.4"}]
+    assert named(hosts, NAME.upper()) == [{"host": NAME.upper(), "ip": "127.11.3.4"}]
+    assert named(hosts, "example.com") == []
+
+
+def test_services_come_with_the_addresses_of_their_targets(resources) -> None:
+    """A target that has no address has no `ip`; the port is a number."""
+    service = f"_web._tcp.{NAME}"
+    assert named(resources["/v1/services/<name>"], service) == [
+        {"service": service, "host": NAME, "port": 8000, "ip": "127.11.3.4"},
+        {"service": service, "host": "gone", "port": 1},
+    ]
+
+
+def test_tasks_tell_who_said_what(resources) -> None:
+    """The whole task, its owner, its origin, and the VIP labels that nobody can use."""
+    first, second = body(resources, "/v1/tasks")
+    assert first == {
+        "id": {"framework": "files/shop", "task": "web.1@host-a"},
+        "name": "web",
+        "framework": "shop",
+        "agent": "127.0.0.1",
+        "addresses": ["127.0.0.1"],
+        "state": "running",
+        "health": "healthy",
+        "weight": 1,
+        "runtime": "unknown",
+        "ports": [{"protocol": "tcp", "port": 8001, "host_port": None, "name": "default", "vips": ["/web:8000"]}],
+        "labels": {"HAPROXY_GROUP": "external"},
+        "owner": "host-a",
+        "provenance": {"source": "files", "reference": "/etc/dcosnet/services.d/shop.toml"},
+        "problems": [],
+    }
+    assert [problem["label"] for problem in second["problems"]] == ["web"]
+    assert "has no port" in second["problems"][0]["reason"]
+
+
+def test_sources_tell_what_they_could_not_use(resources) -> None:
+    """A broken file is seen here."""
+    assert body(resources, "/v1/sources") == [
+        {
+            "name": "files",
+            "synced": True,
+            "detail": "2 files",
+            "tasks": 2,
+            "changed_at": 7.5,
+            "problems": [{"reference": "shop.toml: service 3", "reason": "port 0 is not usable"}],
+        }
+    ]
+
+
+def test_a_source_that_said_nothing_yet_has_no_time(toolbox, shop: SimpleNamespace) -> None:
+    """Absent is null."""
+    silent = attrs.evolve(shop.source, told=SourceStatus(False, "not asked yet"))
+    assert json.loads(encode(get(Sources([silent])).body))[0]["changed_at"] is None
+
+
+def test_status_has_each_part_with_its_facts(resources) -> None:
+    """Also of parts that say nothing of themselves."""
+    assert body(resources, "/v1/status") == {
+        "node": "host-a",
+        "version": "1.2.3",
+        "uptime_seconds": 12.5,
+        "ready": False,
+        "parts": {
+            "views": {"ready": True, "reason": None, "facts": {}},
+            "dns": {"ready": False, "reason": "not listening yet", "facts": {"listen": ["127.0.0.1:8053"]}},
+        },
+    }
+
+
+def test_readiness_names_what_is_missing(toolbox, resources) -> None:
+    """503 while any part is not ready; the ready ones are listed on demand."""
+    waiting = get(resources["/readyz"])
+    assert (waiting.status, waiting.body) == (503, "[-] dns not ready: not listening yet\nnot ready\n")
+    toolbox.ready["dns"] = None
+    assert (get(resources["/readyz"]).status, get(resources["/readyz"]).body) == (200, "ready\n")
+    assert get(resources["/readyz"], {"verbose": ""}).body == "[+] views ready\n[+] dns ready\nready\n"
+
+
+def test_metrics_of_parts_become_prometheus_text() -> None:
+    """Counters keep their full name, histograms are cumulative and end at infinity."""
+    histogram = Histogram((0.1, 1.0))
+    for seconds in (0.05, 0.1, 0.5, 7.0):
+        histogram.observe(seconds)
+
+    class Counting:
+        name = "dns"
+
+        def collect(self):
+            yield Metric("dcosnet_dns_queries_total", "Queries.", "counter", [Sample(3, {"rcode": "noerror"})])
+            yield Metric("dcosnet_dns_names", "Names.", "gauge", [Sample(2.5)])
+            yield Metric("dcosnet_dns_wait_seconds", "Wait.", "histogram", histograms=[({"of": "a"}, histogram)])
+
+    text = get(Metrics(make_registry([Counting()]))).body.decode()
+    assert 'dcosnet_dns_queries_total{rcode="noerror"} 3.0\n' in text
+    assert "# TYPE dcosnet_dns_queries_total counter\n" in text
+    assert "dcosnet_dns_names 2.5\n" in text
+    told = dict(re.findall(r'^dcosnet_dns_wait_seconds(?:_bucket)?\{.*le="(.*?)".*\} (.*)$', text, re.MULTILINE))
+    assert told == {"0.1": "2.0", "1.0": "3.0", "+Inf": "4.0"}
+    assert 'dcosnet_dns_wait_seconds_count{of="a"} 4.0\n' in text
+    assert 'dcosnet_dns_wait_seconds_sum{of="a"} 7.65\n' in text
+
+
+def test_metrics_tell_the_build_the_process_and_readiness(resources) -> None:
+    """What every dashboard asks first."""
+    text = get(resources["/metrics"]).body.decode()
+    assert 'version="1.2.3"' in text
+    assert 'dcosnet_ops_part_ready{part="dns"} 0.0\n' in text
+    assert 'dcosnet_ops_part_ready{part="views"} 1.0\n' in text
+    assert "process_resident_memory_bytes" in text
+    assert "python_gc_collections_total" in text
