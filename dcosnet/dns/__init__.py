@@ -1,0 +1,1 @@
+"""The DNS server: our own zones from ready answers, everything else forwarded."""
