@@ -1,0 +1,1 @@
+"""Services from TOML and JSON files in a folder that is watched."""
