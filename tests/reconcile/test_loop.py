@@ -1,0 +1,59 @@
+"""When a round begins: at once on changes, later after failures, now and then anyway."""
+
+from __future__ import annotations
+
+import pytest
+
+from dcosnet.reconcile.loop import LONGEST_WAIT, PERIOD, Loop
+
+
+def test_the_first_round_is_due_at_once_and_settles_what_was_wanted() -> None:
+    loop = Loop()
+    assert loop.due() == 0.0
+    assert not loop.settled
+    loop.begin()
+    assert loop.due() is None
+    loop.succeeded(100.0)
+    assert loop.settled
+    assert loop.due() == 100.0 + PERIOD
+
+
+def test_a_change_while_a_round_runs_makes_another() -> None:
+    """The round that runs may have read the old value."""
+    loop = Loop()
+    loop.begin()
+    loop.wanted()
+    loop.succeeded(1.0)
+    assert not loop.settled
+    assert loop.due() == 0.0
+
+
+def test_the_wait_doubles_with_each_failure_up_to_a_bound() -> None:
+    loop = Loop()
+    waits = []
+    for _ in range(20):
+        loop.begin()
+        loop.failed(0.0, 1.0)
+        waits.append(loop.due())
+    assert waits[:4] == [1.0, 2.0, 4.0, 8.0]
+    assert max(waits) == LONGEST_WAIT
+    loop.begin()
+    loop.succeeded(0.0)
+    loop.begin()
+    loop.failed(0.0, 0.0)
+    assert loop.due() == 0.5, "a success forgets the failures, and chance takes up to half"
+
+
+def test_a_change_does_not_wait_for_the_end_of_a_wait() -> None:
+    loop = Loop()
+    loop.begin()
+    loop.failed(0.0, 1.0)
+    loop.wanted()
+    assert loop.due() == 0.0
+
+
+def test_two_rounds_at_a_time_are_an_error_of_ours() -> None:
+    loop = Loop()
+    loop.begin()
+    with pytest.raises(AssertionError):
+        loop.begin()
