@@ -7,12 +7,11 @@ Only names are here: a part's module is imported when its table is there.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.plugin import IPlugin
 from zope.interface import implementer
-from zope.interface.interface import InterfaceClass
 
 from dcosnet.interfaces import (
     IFold,
@@ -27,6 +26,11 @@ from dcosnet.interfaces import (
     IZone,
     Part,
 )
+
+if TYPE_CHECKING:
+    # Twisted asks each value of a plugin module whether it is a plugin, and
+    # zope's class of interfaces cannot be asked.
+    from zope.interface.interface import InterfaceClass
 
 
 def _set(*interfaces: InterfaceClass) -> frozenset[InterfaceClass]:
