@@ -1,0 +1,60 @@
+"""Values of the store: what is written is read."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import attrs
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dcosnet.errors import PeerError
+from dcosnet.model.net import Protocol
+from dcosnet.model.provenance import Provenance
+from dcosnet.model.task import Port, Task, TaskId
+from dcosnet.testing import strategies
+from dcosnet.views.values import decode_node, decode_task, encode_node, encode_task
+
+since = st.dictionaries(st.text(max_size=8), strategies.stamps, max_size=2)
+
+
+@given(strategies.tasks, since)
+def test_a_task_comes_back_without_its_time_of_observation(task, stamps):
+    back, inherited = decode_task(encode_task(task, stamps))
+    assert back == task
+    assert inherited == stamps
+    assert back.provenance.observed_at == 0.0
+
+
+@given(strategies.tasks, st.floats(0, 2e9))
+def test_the_time_of_observation_does_not_travel(task, when):
+    """Or every poll would rewrite every key."""
+    later = attrs.evolve(task, provenance=Provenance(task.provenance.source, task.provenance.reference, when))
+    assert encode_task(later, {}) == encode_task(task, {})
+
+
+@given(strategies.nodes)
+def test_a_node_comes_back(node):
+    assert decode_node(encode_node(node)) == node
+
+
+@given(strategies.tasks)
+def test_fields_of_a_newer_node_are_ignored(task):
+    fields = msgspec.msgpack.decode(encode_task(task, {}))
+    assert decode_task(msgspec.msgpack.encode([*fields, "new"]))[0] == task
+
+
+@given(st.one_of(st.binary(), strategies.tasks.map(lambda task: encode_task(task, {}))), st.data())
+def test_nonsense_is_a_peer_error(value, data):
+    cut = value[: data.draw(st.integers(0, max(0, len(value) - 1)))]
+    for decode in (decode_task, decode_node):
+        with pytest.raises(PeerError):
+            decode(cut)
+
+
+def test_a_port_out_of_range_is_a_peer_error():
+    task = Task(TaskId("f", "t"), "t", "shop", ip_address("10.0.0.1"), ports=(Port(Protocol.TCP, 65536),))
+    with pytest.raises(PeerError, match="65536"):
+        decode_task(encode_task(task, {}))
