@@ -115,9 +115,9 @@ class KeyValue(Service):
     def startService(self) -> None:
         """Read the journal and begin a new generation. Raises JournalError if that cannot be done."""
         super().startService()
-        # Where the old generation cannot be read, the host's time keeps the new
-        # one above it.
-        contents = self._journal.open(self._store.own.owner, int(self._seconds()))
+        # Where the last generation cannot be read or the new one not be written,
+        # the host's time keeps them apart.
+        contents = self._journal.open(self._store.own.owner, self._physical())
         own = self._store.own.owner
         for entry in contents.entries.values():
             self._clock.observe(entry.written, self._physical())

@@ -27,7 +27,8 @@ class StoreRig:
     def __init__(self, directory: Path) -> None:
         self.directory = directory / "kv"
         self.clock = Clock()
-        self.clock.rightNow = 1_700_000_000.0
+        self.now = 1_700_000_000.0
+        """The host's time, which may also go back."""
         self.disk = FragileDisk()
         self.held = False
         self._commits: list[Callable[[], object]] = []
@@ -36,7 +37,7 @@ class StoreRig:
     def start(self) -> None:
         """Begin anew over what is in the directory."""
         self.journal = Journal(self.directory, self.disk)
-        self.store = KeyValue(self.node, self.journal, self.clock.seconds, Turns(self.clock).later, self._in_thread)
+        self.store = KeyValue(self.node, self.journal, lambda: self.now, Turns(self.clock).later, self._in_thread)
         self.store.startService()
 
     def turn(self) -> None:
@@ -53,6 +54,7 @@ class StoreRig:
         """Lose power: what is not on disk by now will never be."""
         self._commits = []
         self.journal.close()
+        self.clock = Clock()
 
     def stop(self) -> None:
         """Stop in order; all that is under way gets done."""

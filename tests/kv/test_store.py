@@ -81,8 +81,8 @@ def test_the_order_of_hearing_makes_no_difference(deltas, seed):
     assert one.counts == other.counts
 
 
-@given(deltas=histories(), seed=st.integers(), data=st.data())
-def test_content_is_a_function_of_what_is_known(deltas, seed, data):
+@given(deltas=histories(), data=st.data())
+def test_content_is_a_function_of_what_is_known(deltas, data):
     """Two stores that know the same versions hold the same, however each came there."""
     heard = data.draw(st.lists(st.sampled_from(deltas), max_size=20)) if deltas else []
     store = Store("z")

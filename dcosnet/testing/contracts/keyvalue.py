@@ -61,11 +61,11 @@ class Reader:
 
 
 def outcome(deferred: Deferred[None]) -> str | BaseException:
-    """ "waiting", "done", or what it failed with."""
+    """ "waiting", "done", or what it failed with; ask no more after that."""
+    if not deferred.called:
+        return "waiting"
     results: list[Any] = []
     deferred.addBoth(results.append)
-    if not results:
-        return "waiting"
     return "done" if results[0] is None else results[0].value
 
 

@@ -1,0 +1,274 @@
+"""Acknowledgement: what a durable write promises, and what becomes of it when the disk refuses."""
+
+import errno
+
+import pytest
+from twisted.logger import capturedLogs
+
+from dcosnet.model.entry import Lifetime
+from dcosnet.testing.contracts.keyvalue import Reader, outcome
+from dcosnet.testing.store_rig import StoreRig
+
+LEASE, DURABLE = Lifetime.LEASE, Lifetime.DURABLE
+
+
+@pytest.fixture
+def rig(tmp_path):
+    rig = StoreRig(tmp_path)
+    yield rig
+    rig.stop()
+
+
+def value(rig, key):
+    entry = rig.store.get(key)
+    return None if entry is None else entry.value
+
+
+def sample(rig, name, **labels):
+    (family,) = (one for one in rig.store.collect() if one.name == f"dcosnet_kv_{name}")
+    (found,) = (one.value for one in family.samples if one.labels == labels)
+    return found
+
+
+def test_a_durable_write_is_acknowledged_by_the_disk(rig):
+    """And readable before."""
+    rig.held = True
+    done = rig.store.write({"k": b"1"}, DURABLE)
+    rig.turn()
+    assert value(rig, "k") == b"1"
+    assert outcome(done) == "waiting"
+    rig.release()
+    assert outcome(done) == "done"
+
+
+def test_writes_of_a_turn_share_an_fsync(rig):
+    """A thousand writes cost as one."""
+    before = rig.disk.syncs
+    done = [rig.store.write({f"k{index}": b"1"}, DURABLE) for index in range(1000)]
+    rig.turn()
+    assert {outcome(one) for one in done} == {"done"}
+    assert rig.disk.syncs == before + 1
+    assert sample(rig, "journal_commits_total") == 1
+
+
+def test_writes_during_an_fsync_share_the_next(rig):
+    """However many turns it takes."""
+    rig.held = True
+    first = rig.store.write({"k": b"1"}, DURABLE)
+    rig.turn()
+    later = []
+    for index in range(5):
+        later.append(rig.store.write({f"k{index}": b"1"}, DURABLE))
+        rig.turn()
+    before = rig.disk.syncs
+    rig.release()
+    assert outcome(first) == "done"
+    assert {outcome(one) for one in later} == {"waiting"}
+    rig.release()
+    assert {outcome(one) for one in later} == {"done"}
+    assert rig.disk.syncs == before + 2
+
+
+def test_an_equal_write_waits_for_the_one_it_repeats(rig):
+    """What is not on disk yet is not acknowledged to the second writer either."""
+    rig.held = True
+    for turned in (False, True):
+        first = rig.store.write({"k": b"%d" % turned}, DURABLE)
+        if turned:
+            rig.turn()
+        second = rig.store.write({"k": b"%d" % turned}, DURABLE)
+        assert outcome(second) == "waiting"
+        rig.turn()
+        rig.release()
+        assert (outcome(first), outcome(second)) == ("done", "done")
+    assert outcome(rig.store.write({"k": b"1"}, DURABLE)) == "done"
+
+
+@pytest.mark.parametrize("call", ["write", "sync"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_refused_write_fails_and_is_taken_back(rig, call, number):
+    """Readers see what was there before, in a later version; the store goes on."""
+    reader = Reader()
+    rig.store.write({"k": b"old"}, DURABLE)
+    rig.store.write({"lease": b"1"}, LEASE)
+    rig.turn()
+    rig.store.subscribe("", reader.receive)
+    rig.turn()
+    before = rig.store.get("k")
+    rig.disk.refuse = {call: number}
+    done = rig.store.write({"k": b"new", "other": b"1"}, DURABLE)
+    refused = rig.store.get("k")
+    rig.turn()
+    error = outcome(done)
+    assert isinstance(error, OSError)
+    assert error.errno == number
+    after = rig.store.get("k")
+    assert (after.value, after.created, after.written) == (b"old", before.created, before.written)
+    assert after.version > refused.version
+    assert value(rig, "other") is None
+    assert value(rig, "lease") == b"1"
+    rig.turn()
+    assert reader.entries == rig.store.entries()
+    rig.disk.refuse = {}
+    again = rig.store.write({"k": b"new"}, DURABLE)
+    rig.turn()
+    assert outcome(again) == "done"
+    rig.restart()
+    assert {key: entry.value for key, entry in rig.store.entries().items()} == {"k": b"new"}
+
+
+def test_what_was_written_upon_a_refused_write_fails_too(rig):
+    """Its value stood on one that never was."""
+    rig.store.write({"k": b"0"}, DURABLE)
+    rig.turn()
+    rig.held = True
+    first = rig.store.write({"k": None}, DURABLE)
+    rig.turn()
+    second = rig.store.write({"k": b"2", "also": b"2"}, LEASE)
+    free = rig.store.write({"free": b"1"}, LEASE)
+    assert (outcome(second), outcome(free)) == ("waiting", "done")
+    rig.disk.refuse = {"sync": errno.EIO}
+    rig.release()
+    assert isinstance(outcome(first), OSError)
+    assert isinstance(outcome(second), OSError)
+    assert value(rig, "k") == b"0"
+    assert value(rig, "also") is None
+    assert value(rig, "free") == b"1"
+    rig.disk.refuse = {}
+
+
+def test_a_disk_that_refuses_is_told_once_and_its_return_too(rig):
+    """One event per change of state; every refusal is counted."""
+    rig.disk.refuse = {"sync": errno.ENOSPC}
+    with capturedLogs() as events:
+        for _ in range(3):
+            failed = rig.store.write({"k": b"1"}, DURABLE)
+            rig.turn()
+            assert isinstance(outcome(failed), OSError)
+        assert rig.store.describe()["disk_refuses"]
+        rig.disk.refuse = {}
+        rig.store.write({"k": b"1"}, DURABLE)
+        rig.turn()
+    assert [event["log_level"].name for event in events] == ["error", "info"]
+    assert sample(rig, "journal_refused_total") == 3
+    assert not rig.store.describe()["disk_refuses"]
+
+
+def test_a_full_disk_at_the_start_stops_nobody(tmp_path):
+    """The keys are there, leases work, and durable writes fail until there is room."""
+    rig = StoreRig(tmp_path)
+    rig.store.write({"k": b"1"}, DURABLE)
+    rig.stop()
+    rig.disk.refuse = {"write": errno.ENOSPC}
+    rig.start()
+    assert value(rig, "k") == b"1"
+    assert outcome(rig.store.write({"lease": b"1"}, LEASE)) == "done"
+    failed = rig.store.write({"k": b"2"}, DURABLE)
+    rig.turn()
+    assert isinstance(outcome(failed), OSError)
+    assert value(rig, "k") == b"1"
+    rig.disk.refuse = {}
+    rig.restart()
+    assert value(rig, "k") == b"1"
+    rig.stop()
+
+
+def test_a_generation_that_could_not_be_written_is_not_used_again(tmp_path):
+    """Two histories under one generation could never be told apart; the host's time sees to it."""
+    rig = StoreRig(tmp_path)
+    generations = []
+    for _ in range(3):
+        rig.stop()
+        rig.now += 0.01
+        rig.disk.refuse = {"write": errno.ENOSPC}
+        rig.start()
+        generations.append(rig.store.describe()["generation"])
+    assert generations == sorted(set(generations))
+    rig.stop()
+
+
+def test_stopping_waits_for_the_disk(tmp_path):
+    """What was written before the end is on disk at the end."""
+    rig = StoreRig(tmp_path)
+    rig.held = True
+    rig.store.write({"a": b"1"}, DURABLE)
+    rig.turn()
+    done = rig.store.write({"b": b"1"}, DURABLE)
+    stopped = []
+    rig.store.stopService().addCallback(stopped.append)
+    rig.release()
+    assert not stopped
+    rig.release()
+    assert stopped
+    assert outcome(done) == "done"
+    late = rig.store.write({"c": b"1"}, DURABLE)
+    rig.turn()
+    rig.release()
+    assert isinstance(outcome(late), OSError)
+    rig.held = False
+    rig.start()
+    assert set(rig.store.entries()) == {"a", "b"}
+    rig.stop()
+
+
+def test_damage_is_reported(tmp_path):
+    """Loudly, with the place where the old file is; and the keys before it serve."""
+    rig = StoreRig(tmp_path)
+    for key in ("a", "b", "c"):
+        at = rig.journal.size
+        rig.store.write({key: b"1"}, DURABLE)
+        rig.turn()
+        if key == "b":
+            bad = at
+    rig.stop()
+    data = bytearray(rig.journal.path.read_bytes())
+    data[bad + 15] ^= 0xFF
+    rig.journal.path.write_bytes(data)
+    with capturedLogs() as events:
+        rig.start()
+    assert [event["log_level"].name for event in events] == ["critical", "info"]
+    assert set(rig.store.entries()) == {"a"}
+    assert rig.store.describe()["damaged"] == events[0]["aside"]
+    assert sample(rig, "journal_damaged") == 1
+    rig.stop()
+
+
+def test_a_torn_tail_is_reported(tmp_path):
+    """As a warning: it was not acknowledged."""
+    rig = StoreRig(tmp_path)
+    rig.store.write({"a": b"1"}, DURABLE)
+    rig.stop()
+    with rig.journal.path.open("ab") as file:
+        file.write(b"\xf5kv1 and no more")
+    with capturedLogs() as events:
+        rig.start()
+    assert events[0]["log_level"].name == "warn"
+    assert set(rig.store.entries()) == {"a"}
+    assert sample(rig, "journal_torn_bytes") == 16
+    rig.stop()
+
+
+def test_entries_and_writes_are_counted(rig):
+    """By lifetime; what was refused by the limit it went over."""
+    rig.store.write({"a": b"1", "b": b"2"}, LEASE)
+    rig.store.write({"a": None, "c": b"3"}, DURABLE)
+    rig.turn()
+    with pytest.raises(ValueError, match="512"):
+        rig.store.write({"k" * 513: b""}, LEASE)
+    assert sample(rig, "entries", lifetime="lease") == 1
+    assert sample(rig, "entries", lifetime="durable") == 1
+    assert sample(rig, "writes_total", lifetime="lease") == 2
+    assert sample(rig, "writes_total", lifetime="durable") == 2
+    assert sample(rig, "refused_writes_total", limit="key") == 1
+    assert sample(rig, "namespace_bytes") == 4
+
+
+def test_nothing_is_written_before_the_start(tmp_path):
+    """The generation is not known yet; reading and subscribing do no harm."""
+    rig = StoreRig(tmp_path)
+    rig.stop()
+    rig.journal = type(rig.journal)(rig.directory, rig.disk)
+    store = type(rig.store)("a", rig.journal, lambda: rig.now, lambda run: None, rig._in_thread)
+    assert store.entries() == {}
+    with pytest.raises(AssertionError, match="before the store was started"):
+        store.write({"k": b"1"}, LEASE)
