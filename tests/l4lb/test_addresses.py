@@ -26,7 +26,6 @@ def claims(draw: st.DrawFn) -> tuple[VipName, Claim | None]:
     return name, None if since is None else Claim(f"{name.name}.f", Stamp(since, 0, "node"))
 
 
-
 def full(known: dict[VipName, Claim], held: frozenset[IPv4Address]) -> dict[VipName, IPv4Address]:
     """The rule, word for word: in the order of age and name, the first address that nobody has."""
     out: dict[VipName, IPv4Address] = {}

@@ -1,0 +1,268 @@
+"""What the tests with real sockets share: a plane on 127/8, backends that misbehave as told, clients."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from ipaddress import ip_address
+from random import Random
+
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import ClientFactory, DatagramProtocol, Protocol
+from zope.interface import implementer
+
+from dcosnet.io.epoll import InnerEpoll
+from dcosnet.l4lb.counts import Counts
+from dcosnet.l4lb.flows import Flows
+from dcosnet.l4lb.listener import Listener, Service
+from dcosnet.l4lb.schedule import Pick, Schedule
+from dcosnet.l4lb.tcp import Limits, Proxy
+from dcosnet.l4lb.udp import Relay
+from dcosnet.l4lb.userspace import Userspace
+from dcosnet.model import net
+from dcosnet.model.vip import Backend, VipKey
+
+VIP = ip_address("127.11.3.4")
+HOME = ip_address("127.0.0.1")
+PATIENCE = 20  # seconds until a test that hangs fails
+
+
+def free_port(kind: int = socket.SOCK_STREAM, address: str = str(VIP)) -> int:
+    """A port that nobody has now."""
+    with socket.socket(socket.AF_INET, kind) as sock:
+        sock.bind((address, 0))
+        return sock.getsockname()[1]
+
+
+def backend(port: int, weight: int = 1) -> Backend:
+    return Backend(HOME, port, HOME, weight)
+
+
+def listener(port: int, protocol: net.Protocol = net.Protocol.TCP) -> Listener:
+    return Listener(protocol, VIP, port)
+
+
+def service(one: Listener, *backends: Backend, name: str | None = None) -> Service:
+    return Service(VipKey(one.protocol, one.port, address=one.address), backends, name)
+
+
+class Plane:
+    """A userspace plane with its insides at hand."""
+
+    def __init__(
+        self, connections: int = 1000, connect_timeout: float = 5.0, udp_idle: float = 60.0, udp_flows: int = 100
+    ) -> None:
+        self.counts = Counts()
+        self.epoll = InnerEpoll(reactor)
+        self.proxy = Proxy(self.epoll, reactor, Limits(connections, connect_timeout), self.counts)
+        self.relay = Relay(self.epoll, reactor, Flows(udp_idle, udp_flows), self.counts)
+        self.plane = Userspace(self.proxy, self.relay, partial(Schedule, Pick.ROUND_ROBIN, Random(1)))
+        self.epoll.start()
+
+    def apply(self, desired: dict[Listener, Service]) -> None:
+        actual = self.plane.observe().result
+        done = self.plane.apply(self.plane.plan(desired, actual))
+        failures: list[object] = []
+        done.addErrback(failures.append)
+        if failures:
+            failures[0].raiseException()
+
+    def close(self) -> None:
+        self.plane.close()
+        self.epoll.close()
+
+
+@contextmanager
+def open_plane(**limits: float) -> Iterator[Plane]:
+    made = Plane(**limits)
+    try:
+        yield made
+        assert made.epoll.errors == 0
+    finally:
+        made.close()
+
+
+@implementer(IHalfCloseableProtocol)
+class Peer(Protocol):
+    """One end of a connection that keeps what it got and tells when it changes."""
+
+    def __init__(self) -> None:
+        self.got = b""
+        self.finished = False
+        """Whether the other side has said its last byte."""
+        self.lost: str | None = None
+        self._waiting: list[tuple[object, Deferred]] = []
+
+    def connectionMade(self) -> None:
+        self.transport.setTcpNoDelay(True)
+        self.factory.peers.append(self)
+        self.factory.changed()
+        self.began()
+
+    def began(self) -> None:
+        pass
+
+    def dataReceived(self, data: bytes) -> None:
+        self.got += data
+        self.changed()
+
+    def readConnectionLost(self) -> None:
+        self.finished = True
+        self.changed()
+
+    def writeConnectionLost(self) -> None:
+        pass
+
+    def connectionLost(self, reason) -> None:
+        self.lost = reason.type.__name__
+        self.changed()
+
+    def changed(self) -> None:
+        for when, done in self._waiting:
+            if when(self) and not done.called:
+                done.callback(self)
+
+    def until(self, when) -> Deferred:
+        done: Deferred = Deferred()
+        if when(self):
+            done.callback(self)
+        else:
+            self._waiting.append((when, done))
+        return done.addTimeout(PATIENCE, reactor)
+
+
+class Echo(Peer):
+    """Says its name, then what it hears; its end follows the other's."""
+
+    def began(self) -> None:
+        self.transport.write(self.factory.greeting)
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        self.transport.write(data)
+
+    def readConnectionLost(self) -> None:
+        super().readConnectionLost()
+        self.transport.loseConnection()
+
+
+class Peers(ClientFactory):
+    """Keeps all its peers."""
+
+    noisy = False
+
+    def __init__(self, kind: type[Peer] = Peer, greeting: bytes = b"") -> None:
+        self.kind = kind
+        self.greeting = greeting
+        self.peers: list[Peer] = []
+        self.ended: Deferred = Deferred()
+        """As a client: how the connection ended, also before it was there for this side."""
+        self._waiting: list[tuple[int, Deferred]] = []
+
+    def clientConnectionFailed(self, _connector, reason) -> None:
+        self.ended.callback(reason.type.__name__)
+
+    def clientConnectionLost(self, _connector, reason) -> None:
+        self.ended.callback(reason.type.__name__)
+
+    def buildProtocol(self, _address) -> Peer:
+        made = self.kind()
+        made.factory = self
+        return made
+
+    def changed(self) -> None:
+        for count, done in self._waiting:
+            if len(self.peers) >= count and not done.called:
+                done.callback(None)
+
+    def until(self, count: int) -> Deferred:
+        done: Deferred = Deferred()
+        self._waiting.append((count, done))
+        self.changed()
+        return done.addTimeout(PATIENCE, reactor)
+
+
+class Net:
+    """Backends and clients of a test; closes them all."""
+
+    def __init__(self) -> None:
+        self._ports: list[object] = []
+        self._factories: list[Peers] = []
+
+    def serve(self, kind: type[Peer] = Echo, greeting: bytes = b"") -> tuple[Peers, int]:
+        factory = Peers(kind, greeting)
+        port = reactor.listenTCP(0, factory, interface=str(HOME))
+        self._ports.append(port)
+        self._factories.append(factory)
+        return factory, port.getHost().port
+
+    def serve_udp(self, prefix: bytes) -> int:
+        class Answer(DatagramProtocol):
+            def datagramReceived(self, data: bytes, address) -> None:
+                self.transport.write(prefix + data, address)
+
+        port = reactor.listenUDP(0, Answer(), interface=str(HOME))
+        self._ports.append(port)
+        return port.getHost().port
+
+    async def connect(self, port: int, address: str = str(VIP)) -> Peer:
+        factory = Peers()
+        self._factories.append(factory)
+        reactor.connectTCP(address, port, factory, timeout=PATIENCE)
+        await factory.until(1)
+        return factory.peers[0]
+
+    async def end(self, port: int) -> str:
+        """How a connection ends without this side's doing; a reset may be seen as a failure to connect."""
+        factory = Peers()
+        self._factories.append(factory)
+        reactor.connectTCP(str(VIP), port, factory, timeout=PATIENCE)
+        return await factory.ended.addTimeout(PATIENCE, reactor)
+
+    def udp_client(self) -> UdpClient:
+        client = UdpClient()
+        self._ports.append(reactor.listenUDP(0, client, interface=str(HOME)))
+        return client
+
+    async def close(self) -> None:
+        for factory in self._factories:
+            for peer in factory.peers:
+                if peer.lost is None:
+                    peer.transport.abortConnection()
+                await peer.until(lambda one: one.lost is not None)
+        for port in self._ports:
+            await port.stopListening()
+
+
+class UdpClient(DatagramProtocol):
+    """Asks and waits for the answer, which has to come from where it asked."""
+
+    def __init__(self) -> None:
+        self._answer: Deferred | None = None
+
+    def datagramReceived(self, data: bytes, address) -> None:
+        assert self._answer is not None
+        answer, self._answer = self._answer, None
+        answer.callback((data, address))
+
+    async def ask(self, data: bytes, port: int) -> bytes:
+        self._answer = Deferred()
+        self._answer.addTimeout(PATIENCE, reactor)
+        self.transport.write(data, (str(VIP), port))
+        answer, address = await self._answer
+        assert address == (str(VIP), port), "from the VIP's own address"
+        return answer
+
+
+@contextmanager
+def network() -> Iterator[Net]:
+    made = Net()
+    try:
+        yield made
+    finally:
+        pytest_twisted.blockon(Deferred.fromCoroutine(made.close()))

@@ -1,0 +1,228 @@
+"""The part as a whole: VIPs in, names and connections out, in the promised order."""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import ip_address
+from pathlib import Path
+from random import Random
+
+import attrs
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from dcosnet.errors import ConfigError
+from dcosnet.interfaces import IMetrics, IToolbox, IViews, IZone
+from dcosnet.io.turns import Turns
+from dcosnet.l4lb.plugin import Settings, make_part
+from dcosnet.l4lb.zone import NOT_APPLIED, VipZone
+from dcosnet.model import net as model
+from dcosnet.model.addressing import parse_range
+from dcosnet.model.cell import Cell
+from dcosnet.model.node import Node
+from dcosnet.model.stamp import Stamp
+from dcosnet.model.vip import Vip, VipKey
+
+from .rig import HOME, VIP, Echo, backend, free_port, network
+
+RANGE = parse_range("127.11.0.0-127.11.255.254")
+NAME = "web.shop.l4lb.thisdcos.directory"
+
+
+@implementer(IViews)
+class FakeViews:
+    def __init__(self, later) -> None:
+        self.snapshot = Cell(None, later)
+        self.vips = Cell({}, later)
+        self.unsynced = Cell("the files are not read yet", later)
+
+
+@implementer(IToolbox)
+@attrs.frozen
+class FakeToolbox:
+    views: FakeViews
+    later: object
+    reactor: object = reactor
+    rng: Random = attrs.Factory(lambda: Random(1))
+    node: Node = Node("n", HOME)
+    state_dir: Path = Path("/nonexistent")
+
+    def __getitem__(self, interface):
+        assert interface is IViews
+        return self.views
+
+    def all(self, interface):
+        return ()
+
+    def readiness(self):
+        return {}
+
+    def describe(self):
+        return {}
+
+
+class Running:
+    """A part that runs, with what it contributes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.turns = Turns(reactor)
+        self.views = FakeViews(self.turns.later)
+        self.part = make_part(settings, FakeToolbox(self.views, self.turns.later))
+        given = dict(self.part.contributes)
+        self.zone = given[IZone]
+        self.metrics = given[IMetrics]
+        self.history: list[tuple[tuple[str, ...], str | None]] = []
+        self.zone.zone.subscribe(self._saw)
+        self.part.service.startService()
+
+    def _saw(self, zone, _changed) -> None:
+        self.history.append((tuple(name for name in zone.records if name != zone.apex), zone.unsynced))
+
+    async def tell(self, *vips: Vip, unsynced: str | None = None) -> None:
+        self.views.vips.publish({str(vip.key): vip for vip in vips})
+        if self.views.unsynced.value != unsynced:
+            self.views.unsynced.publish(unsynced)
+        for _ in range(15):
+            await deferLater(reactor, 0)
+
+    def values(self) -> dict[str, float]:
+        return {
+            "".join([metric.name.removeprefix("dcosnet_l4lb_"), *sample.labels.values()]): sample.value
+            for metric in self.metrics.collect()
+            for sample in metric.samples
+        }
+
+    def address(self) -> str:
+        (record,) = self.zone.zone.value.records[NAME]
+        return str(record.data)
+
+
+@pytest.fixture
+def running():
+    made = Running(Settings(named_vips=(RANGE,)))
+    yield made
+    pytest_twisted.blockon(made.part.service.stopService())
+
+
+@pytest.fixture
+def net():
+    with network() as made:
+        yield made
+
+
+def web(port: int, *backends, name: str = "/web") -> Vip:
+    return Vip(VipKey(model.Protocol.TCP, port, name=name, framework="shop"), backends, Stamp(1, 0, "n"))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_vip_comes_answers_and_goes(running, net) -> None:
+    """The name is there once the VIP answers, and gone when the VIP is."""
+    verifyObject(IZone, running.zone)
+    verifyObject(IMetrics, running.metrics)
+    assert running.part.ready() == NOT_APPLIED
+    _, back = net.serve(Echo, b"hello")
+    port = free_port()
+    await running.tell(web(port, backend(back)))
+    assert running.part.ready() is None
+    client = await net.connect(port, running.address())
+    await client.until(lambda one: one.got == b"hello")
+    assert running.values()["vips"] == 1
+    assert running.values()["connections_active"] == 1
+    home = running.address()
+    await running.tell()
+    assert NAME not in running.zone.zone.value.records
+    with socket.socket() as probe:
+        assert probe.connect_ex((home, port)) != 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_name_goes_before_the_listener(running) -> None:
+    """At the moment when the zone without the name is told, the VIP still listens."""
+    port = free_port()
+    await running.tell(web(port, backend(1)))
+    home = running.address()
+    seen = []
+
+    def told(zone, _changed) -> None:
+        with socket.socket() as probe:
+            seen.append((NAME in zone.records, probe.connect_ex((home, port)) == 0))
+
+    end = running.zone.zone.subscribe(told)
+    await running.tell()
+    end()
+    assert seen == [(True, True), (False, True)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_absent_names_are_not_denied_before_all_is_applied(running) -> None:
+    await running.tell(web(free_port(), backend(1)), unsynced="the agent is not heard yet")
+    assert running.history[-1] == ((NAME,), "the agent is not heard yet")
+    await running.tell(web(free_port(), backend(1)))
+    assert running.history[0] == ((), NOT_APPLIED)
+    assert running.history[-1] == ((NAME,), None)
+    await running.tell(unsynced="lost")
+    assert running.history[-1][1] == "lost"
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_cannot_be_served_is_described_and_has_no_name(running) -> None:
+    await running.tell(Vip(VipKey(model.Protocol.TCP, 80, address=ip_address("192.0.2.1")), (backend(1),)))
+    (problem,) = running.part.describe()["problems"]
+    assert problem["subject"] == "tcp/192.0.2.1:80"
+    assert "127.11.0.0" in problem["reason"]
+    assert running.values()["problems"] == 1
+    assert running.part.describe()["plane"] == "userspace"
+    await running.tell()
+    assert running.part.describe()["problems"] == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_vip_that_points_at_itself_is_described(running) -> None:
+    itself = Vip(VipKey(model.Protocol.TCP, 8000, address=VIP), (attrs.evolve(backend(8000), address=VIP),))
+    await running.tell(itself)
+    assert "itself" in running.part.describe()["problems"][0]["reason"]
+    assert running.values()["loops"] == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_labels_of_one_name_share_it_with_both_addresses(running) -> None:
+    await running.tell(web(free_port(), backend(1)), web(free_port(), backend(1), name="web"))
+    assert len(running.zone.zone.value.records[NAME]) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_part_that_stops_leaves_nothing_behind(net) -> None:
+    made = Running(Settings(named_vips=(RANGE,)))
+    _, back = net.serve(Echo, b"hello")
+    port = free_port()
+    await made.tell(web(port, backend(back)))
+    client = await net.connect(port, made.address())
+    await client.until(lambda one: one.got == b"hello")
+    await made.part.service.stopService()
+    await client.until(lambda one: one.lost is not None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "path"),
+    [
+        (Settings(plane="nftables"), "l4lb.plane"),
+        (Settings(named_vips=(RANGE, RANGE)), "l4lb.named_vips"),
+        (Settings(max_connections=0), "l4lb.max_connections"),
+    ],
+)
+def test_settings_that_cannot_be_met_are_refused_by_name(settings, path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_part(settings, None)
+    assert caught.value.path == path
+
+
+def test_the_zone_keeps_its_value_when_nothing_changed() -> None:
+    zone = VipZone()
+    before = zone.zone
+    assert zone.take_applied({}) == frozenset()
+    assert not zone.take_reason(NOT_APPLIED)
+    assert zone.zone is before

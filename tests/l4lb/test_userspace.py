@@ -1,0 +1,148 @@
+"""The userspace plane keeps the contract, on real sockets; and says why it cannot have a listener."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import succeed
+from zope.interface import implementer
+
+from dcosnet.errors import DataPlaneError
+from dcosnet.interfaces import IDataPlane
+from dcosnet.l4lb.listener import Listener
+from dcosnet.l4lb.plan import Listen, Serve, Unlisten, plan
+from dcosnet.l4lb.userspace import explain
+from dcosnet.model.net import Protocol
+from dcosnet.testing.contracts.dataplane import Rig, data_plane_contract
+
+from .rig import VIP, backend, free_port, listener, open_plane, service
+
+
+def states():
+    one, two = listener(free_port()), listener(free_port())
+    three = listener(free_port(socket.SOCK_DGRAM), Protocol.UDP)
+    return (
+        {one: service(one, backend(1)), three: service(three, backend(1))},
+        {one: service(one, backend(1), backend(2)), two: service(two, backend(3)), three: service(three, backend(2))},
+        {two: service(two, backend(3, weight=0), backend(4))},
+        {one: service(one, backend(2)), two: service(two, backend(4))},
+    )
+
+
+def live(value):
+    return frozenset(
+        (one, back.endpoint) for one, found in value.items() for back in found.backends if not back.draining
+    )
+
+
+@contextmanager
+def real():
+    with open_plane() as opened:
+        yield Rig(opened.plane, states(), live)
+
+
+@implementer(IDataPlane)
+class FakePlane:
+    """Listeners in a dict, with the planner of the real one."""
+
+    able = frozenset({"tcp", "udp"})
+
+    def __init__(self) -> None:
+        self.there = {}
+
+    def observe(self):
+        return succeed(dict(self.there))
+
+    def plan(self, desired, actual):
+        return plan(desired, actual)
+
+    def apply(self, changes):
+        for change in changes:
+            if isinstance(change, Listen | Serve):
+                self.there[change.listener] = change.service
+            else:
+                self.there.pop(change.listener, None)
+        return succeed(None)
+
+
+@contextmanager
+def fake():
+    yield Rig(FakePlane(), states(), live)
+
+
+class TestUserspace(data_plane_contract(real, pytest_twisted.ensureDeferred)):
+    pass
+
+
+class TestFake(data_plane_contract(fake, pytest_twisted.ensureDeferred)):
+    pass
+
+
+def test_a_port_in_use_spoils_only_itself_and_is_had_once_it_is_free() -> None:
+    with open_plane() as opened, socket.socket() as squatter:
+        squatter.bind((str(VIP), 0))
+        squatter.listen()
+        taken, free = listener(squatter.getsockname()[1]), listener(free_port())
+        desired = {taken: service(taken, backend(1)), free: service(free, backend(1))}
+        with pytest.raises(DataPlaneError, match="Another program has this port"):
+            opened.apply(desired)
+        assert opened.plane.observe().result.keys() == {free}
+        assert opened.plane.problems.keys() == {taken}
+        squatter.close()
+        opened.apply(desired)
+        assert opened.plane.observe().result.keys() == desired.keys()
+        assert not opened.plane.problems
+
+
+def test_an_address_of_another_host_is_refused_with_the_remedy() -> None:
+    # 192.0.2.0/24 is for documentation (RFC 5737): no host has it, and nothing is sent.
+    with open_plane() as opened:
+        away = Listener(Protocol.TCP, ip_address("192.0.2.9"), 80)
+        with pytest.raises(DataPlaneError, match=r"127\.11\.0\.0-127\.11\.255\.254"):
+            opened.apply({away: service(away, backend(1))})
+        opened.plane.forget({})
+        assert not opened.plane.problems
+
+
+@pytest.mark.parametrize(
+    ("number", "address", "remedy"),
+    [
+        (errno.EACCES, "127.11.0.1", "CAP_NET_BIND_SERVICE"),
+        (errno.EADDRNOTAVAIL, "fd01:c::1", "IPv6 range"),
+        (errno.EMFILE, "127.11.0.1", "LimitNOFILE"),
+        (errno.EIO, "127.11.0.1", "tried again"),
+    ],
+)
+def test_each_reason_comes_with_what_to_do(number, address, remedy) -> None:
+    text = explain(Listener(Protocol.TCP, ip_address(address), 80), OSError(number, os.strerror(number)))
+    assert remedy in text
+    assert "\n" not in text
+
+
+def test_listeners_come_before_backends_change_before_listeners_go() -> None:
+    old, kept, new = listener(1), listener(2), listener(3)
+    before = {old: service(old, backend(1)), kept: service(kept, backend(1))}
+    after = {kept: service(kept, backend(2)), new: service(new, backend(1))}
+    assert plan(after, before) == (Listen(new, after[new]), Serve(kept, after[kept]), Unlisten(old))
+
+
+def test_ipv6_vips_do_not_take_the_ipv4_port() -> None:
+    if not socket.has_ipv6 or not Path("/proc/net/if_inet6").exists():
+        pytest.skip("this kernel has no IPv6")
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this host has no ::1")
+        port = probe.getsockname()[1]
+    with open_plane() as opened:
+        six, four = Listener(Protocol.TCP, ip_address("::1"), port), listener(port)
+        opened.apply({six: service(six), four: service(four)})
+        assert opened.plane.observe().result.keys() == {six, four}
