@@ -26,13 +26,13 @@ TABLES = {part.name: part for part in vars(builtin).values() if isinstance(part,
 BLOCK = re.compile(r"^( *)\.\. code-block:: (\w+)\n((?:\1 +:\w+:.*\n)*)\n((?:\1 +.*\n|\n)+)", re.MULTILINE)
 
 # Its own part is made by the very page; the test for that is below.
-FOREIGN = {"[greeting]"}
+FOREIGN = "[greeting]"
 
 
 def blocks(language: str, page: Path) -> list[tuple[str, str]]:
-    """The caption and text of each code block of a language."""
-    found = [match for match in BLOCK.finditer(page.read_text() + "\n") if match[2] == language]
-    return [(match[3].partition(":caption:")[2].strip(), textwrap.dedent(match[4])) for match in found]
+    """Each code block of a language, with the name of a file if its first line is one."""
+    texts = [textwrap.dedent(match[4]) for match in BLOCK.finditer(page.read_text() + "\n") if match[2] == language]
+    return [(text.partition("\n")[0].removeprefix("# "), text) for text in texts]
 
 
 def configurations() -> list[tuple[str, str]]:
@@ -40,7 +40,7 @@ def configurations() -> list[tuple[str, str]]:
     quoted = [
         (f"{page.relative_to(ROOT)}-{n}", text) for page in PAGES for n, (_, text) in enumerate(blocks("toml", page))
     ]
-    return [(name, text) for name, text in files + quoted if not text.startswith(tuple(FOREIGN))]
+    return [(name, text) for name, text in files + quoted if FOREIGN not in text]
 
 
 def check(text: str, folder: Path) -> None:
