@@ -22,7 +22,7 @@ from zope.interface import implementer
 from dcosnet.interfaces import IMetrics, ITaskSource
 from dcosnet.io.drive import Drive
 from dcosnet.io.files import FolderRead, Signature, off_reactor, read_folder
-from dcosnet.io.watch import FolderWatch
+from dcosnet.io.watch import Event, FolderWatch, Inotify
 from dcosnet.model.facts import Facts, Problem, SourceStatus
 from dcosnet.model.metric import Metric, Sample
 from dcosnet.model.node import Node
@@ -35,6 +35,9 @@ from dcosnet.sources.services import Reader
 
 log = Logger()
 
+Found = tuple[FolderRead, Look]
+"""What the thread gives back: the files as read, and what they say."""
+
 SOURCE = "files"
 _FILE_LIMIT = 1 << 20
 _COUNT_LIMIT = 1024
@@ -42,12 +45,26 @@ _COUNT_LIMIT = 1024
 
 @implementer(ITaskSource, IMetrics)
 class FilesSource(TwistedService):
-    """Tells the services of a folder, each with the health that its check found."""
+    """
+    Tells the services of a folder, each with the health that its check found.
+
+    `off` runs what blocks, `inotify` opens a descriptor or raises OSError.
+    """
 
     name = SOURCE
 
-    def __init__(self, reactor: Any, path: Path, node: Node, jitter: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        path: Path,
+        node: Node,
+        jitter: Callable[[], float],
+        *,
+        off: Callable[[Any, Callable[[], Found]], Deferred[Found]] = off_reactor,
+        inotify: Callable[[Any, Callable[[Event], None]], Inotify] = Inotify,
+    ) -> None:
         self._reactor = reactor
+        self._off = off
         self._path = path
         self._node = node
         self._reader = Reader(SOURCE, node.name, node.address, checks=True)
@@ -56,7 +73,7 @@ class FilesSource(TwistedService):
         self._drive: Drive[Outcome, Probe, HealthChanged] = Drive(
             self._checks, reactor, send=self._probe, tell=self._health_changed, name="files.checks"
         )
-        self._watch = FolderWatch(reactor, path, self.look, important=_important)
+        self._watch = FolderWatch(reactor, path, self.look, important=_important, inotify=inotify)
         self._sink: Callable[[Facts], None] | None = None
         self._facts = Facts()
         self._signatures: dict[str, Signature | None] = {}
@@ -144,10 +161,10 @@ class FilesSource(TwistedService):
             self._look_again = True
             return
         run = partial(_read, self._path, dict(self._signatures), self._watch.busy, self._reader)
-        self._looking = off_reactor(self._reactor, run).addCallback(self._take)
-        self._looking.addErrback(self._failed).addBoth(self._looked)
+        self._looking = looking = self._off(self._reactor, run).addCallback(self._take)
+        looking.addErrback(self._failed).addBoth(self._looked)
 
-    def _take(self, found: tuple[FolderRead, Look]) -> None:
+    def _take(self, found: Found) -> None:
         if not self.running:
             return
         folder, look = found
@@ -218,9 +235,7 @@ def _important(name: str) -> bool:
     return is_service_file(name) or name == "..data"
 
 
-def _read(
-    path: Path, known: dict[str, Signature | None], busy: frozenset[str], reader: Reader
-) -> tuple[FolderRead, Look]:
+def _read(path: Path, known: dict[str, Signature | None], busy: frozenset[str], reader: Reader) -> Found:
     """Look at the folder; runs in a thread and touches nothing of the source."""
     folder = read_folder(path, is_service_file, known, busy=busy, size_limit=_FILE_LIMIT, count_limit=_COUNT_LIMIT)
     files: dict[str, Content | Unreadable | Unchanged] = {name: Unchanged() for name in folder.same}

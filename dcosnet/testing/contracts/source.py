@@ -60,7 +60,7 @@ class TaskSourceContract:
         assert [dict(facts.tasks) for facts in told] == [{}]
         assert rig.source.status().synced
 
-    def test_facts_are_whole(self, rig: SourceRig, told: list[Facts], names: Callable[[], list[str]]) -> None:
+    def test_facts_are_whole(self, rig: SourceRig, names: Callable[[], list[str]]) -> None:
         """Each telling holds everything, so that a reader needs no memory."""
         rig.start()
         rig.appear("one")
