@@ -30,9 +30,16 @@ class Example:
 
 
 def origins(vip: Vip, tasks: Iterable[Owned[Task]]) -> tuple[str, ...]:
-    """Where the sources say that the tasks behind a VIP are written, sorted."""
-    name = vip.key.framework
-    return tuple(sorted({owned.value.provenance.reference for owned in tasks if owned.value.framework == name}))
+    """The files in which the tasks of a VIP's framework are written, sorted; other sources have none to edit."""
+    return tuple(
+        sorted(
+            {
+                owned.value.provenance.reference
+                for owned in tasks
+                if owned.value.framework == vip.key.framework and owned.value.provenance.source == "files"
+            }
+        )
+    )
 
 
 def pick(
@@ -76,6 +83,8 @@ def banner(example: Example, facts: Mapping[str, Mapping[str, Any]]) -> str:
         lines.append(f"    dig @{dns.address} -p {dns.port} {example.name} +short")
     lines.append(f"    curl http://{Endpoint(example.address, example.port)}/")
     if example.origins:
-        lines += ["", "  Then edit, and paste again:", *(f"    {origin}" for origin in example.origins)]
+        folder = facts.get("files", {}).get("path")  # origins are file names within it
+        written = [f"{folder}/{origin}" if folder else origin for origin in example.origins]
+        lines += ["", "  Then edit, and paste again:", *(f"    {origin}" for origin in written)]
     lines += ["", "  Control-C ends it.", ""]
     return "\n".join(lines) + "\n"

@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.web.resource import Resource
-from twisted.web.server import Request, Site
+from twisted.web.server import Request
 
 from dcosnet.errors import ConfigError
 from dcosnet.interfaces import IToolbox, IViews, IZone, Part
@@ -28,7 +28,7 @@ from dcosnet.model.net import Address, Endpoint, parse_endpoint, sort_key
 from dcosnet.model.viplabels import ZONE
 from dcosnet.model.zone import Zone
 from dcosnet.ops.banner import Example, banner, pick
-from dcosnet.ops.http import IDLE_TIMEOUT
+from dcosnet.ops.http import IDLE_TIMEOUT, QuietSite
 from dcosnet.ops.listening import ListeningService, Socket
 
 # Readiness is a question, not an event; a person does not notice this wait.
@@ -65,7 +65,7 @@ def _backend(reactor: Any, text: str) -> ListeningService:
     except ValueError as error:
         raise ConfigError("demo.backends", str(error)) from None
     interface = str(endpoint.address).replace(":", "\\:")
-    site = Site(Hello(endpoint), timeout=IDLE_TIMEOUT, reactor=reactor)
+    site = QuietSite(Hello(endpoint), timeout=IDLE_TIMEOUT, reactor=reactor)
     return ListeningService(reactor, [Socket(f"tcp:{endpoint.port}:interface={interface}", "demo.backends")], site)
 
 

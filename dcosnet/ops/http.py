@@ -22,7 +22,7 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import RESPONSES
+from twisted.web import http
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
@@ -74,6 +74,11 @@ def encode(body: object) -> bytes:
     if isinstance(body, str):
         return body.encode()
     return msgspec.json.encode(body, enc_hook=_plain) + b"\n"
+
+
+def _ready_to_send(reply: RestReply) -> RestReply:
+    """The reply with its bytes made, so that a body that has none is an error while it can be told."""
+    return attrs.evolve(reply, body=encode(reply.body))
 
 
 class BoundedRequest(Request):
@@ -142,6 +147,7 @@ class Root(Resource):
         asked: Deferred[Any] = maybeDeferred(self._reply, request)
         gone = request.notifyFinish()
         gone.addErrback(lambda _: self._abandon(asked))
+        asked.addCallback(_ready_to_send)
         asked.addErrback(self._failed, request)
         asked.addCallback(self._write, request)
         # The connection may die between a reply and its bytes; nobody waits for this one.
@@ -221,9 +227,9 @@ class Root(Resource):
     def _write(self, reply: RestReply | None, request: BoundedRequest) -> None:
         if reply is None or request.lost:
             return
-        body = encode(reply.body)
+        body = encode(reply.body)  # bytes already, unless it is an error of our own making
         self.counts.replies[f"{reply.status // 100}xx"] += 1
-        request.setResponseCode(reply.status, RESPONSES.get(reply.status))
+        request.setResponseCode(reply.status, http.RESPONSES.get(reply.status))
         request.setHeader("server", "dcosnet")
         if reply.status != 304:  # RFC 9110 15.4.5: it would speak of the body that is not sent
             request.setHeader("content-type", reply.content_type)
@@ -234,6 +240,15 @@ class Root(Resource):
         request.finish()
 
 
+class QuietSite(Site):
+    """A site that counts requests and writes no log of them: a probe asks every second, for ever."""
+
+    noisy = False
+
+    def log(self, _request: http.Request) -> None:
+        """Nothing: what happens per request is a counter."""
+
+
 def make_site(root: Root, reactor: IReactorTime) -> Site:
     """What speaks HTTP with one client; `reactor` tells when a silent one is dropped."""
-    return Site(root, requestFactory=BoundedRequest, timeout=IDLE_TIMEOUT, reactor=reactor)
+    return QuietSite(root, requestFactory=BoundedRequest, timeout=IDLE_TIMEOUT, reactor=reactor)

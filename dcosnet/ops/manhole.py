@@ -1,9 +1,10 @@
 """
 A Python prompt inside the running process, on a UNIX socket.
 
-Who may connect is decided by the socket's permissions alone, which is why a
-mode that admits others is refused. `socat -,raw,echo=0 UNIX-CONNECT:PATH`
-connects.
+Keys and a terminal's control codes as they are: telnet(1) cannot open such a
+socket, and its negotiation would only be noise to what can. Who may connect is
+decided by the socket's permissions alone, which is why a mode that admits
+others is refused. `socat -,raw,echo=0 UNIX-CONNECT:PATH` connects.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ def manhole_factory(namespace: Callable[[], Mapping[str, Any]]) -> IProtocolFact
     # Installs the reactor; a node without a manhole does without all of it.
     from twisted.conch.insults.insults import ServerProtocol
     from twisted.conch.manhole import ColoredManhole
-    from twisted.conch.telnet import TelnetBootstrapProtocol, TelnetTransport
 
     def prompt() -> ColoredManhole:
         return ColoredManhole(dict(namespace()))
 
-    factory = ServerFactory.forProtocol(
-        lambda: TelnetTransport(TelnetBootstrapProtocol, ServerProtocol, prompt),
-    )
+    def terminal() -> Any:  # ServerProtocol is untyped
+        return ServerProtocol(prompt)
+
+    factory = ServerFactory.forProtocol(terminal)
     factory.noisy = False
     return factory
