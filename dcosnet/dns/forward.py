@@ -23,6 +23,7 @@ HOLD = 0.8  # s: a refusal in hand is given before the usual stub gives up
 DEADLINE = 2.5  # s
 HALF_LIFE = 10.0  # s: a demoted upstream is tried again within about a minute
 PENALTY = 1.0
+FLOOR = 0.001  # s: below this nobody is better than another, and the order of the configuration counts
 
 # Names that are ours by convention of DC/OS: never sent to a default upstream,
 # where they would leak and come back as NXDOMAIN (spec/dns.md 6.1, D35).
@@ -84,7 +85,8 @@ class Score:
 
     def value(self, now: float) -> float:
         """The score at a time."""
-        return self._value * 0.5 ** ((now - self._at) / HALF_LIFE) if self._value else 0.0
+        left = self._value * 0.5 ** ((now - self._at) / HALF_LIFE)
+        return left if left >= FLOOR else 0.0
 
     def failed(self, now: float) -> None:
         """It did not answer, or could not be reached."""
@@ -160,6 +162,10 @@ class Race(Generic[T]):
         self._retried += 1
         step = self._started + min(HEDGE * (1 << self._retried), DEADLINE)
         self._next = step if self._held is None else min(step, max(now, self._started + HOLD))
+
+    def abandon(self) -> None:
+        """End without a reply; nobody waits for it any more."""
+        self._end(None)
 
     def _ask(self) -> bool:
         if not self._candidates:

@@ -70,7 +70,7 @@ class Upstream:
         self._sockets: list[tuple[Datagrams, dict[int, _Pending]]] = []
         self._turn = 0
         self._queue: deque[_Pending] = deque()
-        self._connections: set[Any] = set()
+        self._connections: set[_TcpExchange] = set()
 
     def ask(self, body: bytes, question: bytes, done: Done) -> bool:
         """Send a query, given without its id; False when it cannot be sent. `done` is called once, later."""
@@ -97,7 +97,13 @@ class Upstream:
         exchange = _TcpExchange(secrets.token_bytes(2) + body, question)
         waiting = exchange.reply.addTimeout(TIMEOUT, self._reactor)
         connecting = connectProtocol(target, exchange)
-        self._connections.add(connecting)
+        self._connections.add(exchange)
+
+        def ended(result: object) -> object:
+            self._connections.discard(exchange)
+            connecting.cancel()
+            exchange.close()
+            return result
 
         def answered(reply: bytes) -> None:
             self.score.answered(self._reactor.seconds() - asked, self._reactor.seconds())
@@ -107,16 +113,11 @@ class Upstream:
             self._failed("tcp")
             done(None)
 
-        def ended(_result: object) -> None:
-            self._connections.discard(connecting)
-            connecting.cancel()
-            exchange.close()
-
         connecting.addErrback(exchange.fail)
-        waiting.addBoth(_tee(ended))
+        waiting.addBoth(ended)
         waiting.addCallbacks(answered, failed)
         waiting.addErrback(
-            lambda reason: log.failure("A reply of {upstream} was not taken", reason, upstream=self.endpoint)
+            lambda reason: log.failure("A reply of {upstream} was not taken", reason, upstream=str(self.endpoint))
         )
 
     def expire(self, now: float) -> None:
@@ -145,8 +146,8 @@ class Upstream:
             sock.close()
         self._sockets.clear()
         self._queue.clear()
-        for connecting in tuple(self._connections):
-            connecting.cancel()
+        for exchange in tuple(self._connections):
+            exchange.reply.cancel()
 
     def _open(self) -> bool:
         table: dict[int, _Pending] = {}
@@ -188,14 +189,6 @@ class Upstream:
     def _failed(self, reason: str) -> None:
         self._counts.upstream_failures[reason] += 1
         self.score.failed(self._reactor.seconds())
-
-
-def _tee(call: Callable[[object], None]) -> Callable[[object], object]:
-    def passing(result: object) -> object:
-        call(result)
-        return result
-
-    return passing
 
 
 class _TcpExchange(Int16StringReceiver):
@@ -297,6 +290,8 @@ class Forwarder:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        for exchange in self._exchanges.values():
+            exchange.race.abandon()
         self._exchanges.clear()
         for upstream in self.upstreams.values():
             upstream.close()

@@ -14,7 +14,9 @@ import struct
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dcosnet.errors import DcosnetError
@@ -184,9 +186,20 @@ class UdpSocket:
         """The descriptor, for the reactor; -1 once closed."""
         return self._socket.fileno()
 
-    def connectionLost(self, reason: object) -> None:  # noqa: ARG002
-        """The reactor gave it up."""
-        self.close()
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        The reactor gave it up.
+
+        That is how epoll tells of an ICMP error while nothing is to be read;
+        the socket is as good as before. At the reactor's end it is the end.
+        """
+        if not reason.check(ConnectionDone) or not self._open:
+            self.close()
+            return
+        self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # clears it
+        self._failed()
+        if self._open:
+            self._reactor.addReader(self)
 
     def logPrefix(self) -> str:
         """Who it is in the reactor's own messages."""
