@@ -76,6 +76,11 @@ class Merged:
         """What stands at the top, by name; anything but a table there is a mistake that `structure` reports."""
         return self.root.items
 
+    def only(self, *names: str) -> Merged:
+        """The same without the other tables, for who reads a few settings and needs no part's types."""
+        items = {name: node for name, node in self.root.items.items() if name in names}
+        return Merged(Table(items, self.root.origin))
+
 
 def read(main: Path | None, environ: Mapping[str, str], sets: Sequence[str]) -> Merged:
     """
