@@ -98,7 +98,7 @@ def test_a_new_descriptor_does_not_get_the_event_of_a_closed_one_with_its_number
         seen.append("first")
         number = victim.fileno()
         os.dup2(third.fileno(), number)
-        inner.add(number, READ | WRITE, lambda mask: seen.append(mask))
+        inner.add(number, READ | WRITE, seen.append)
 
     try:
         inner.add(one.fileno(), WRITE, replace)

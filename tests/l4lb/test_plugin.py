@@ -48,7 +48,7 @@ class FakeToolbox:
     later: object
     reactor: object = reactor
     rng: Random = attrs.Factory(lambda: Random(1))
-    node: Node = Node("n", HOME)
+    node: Node = attrs.Factory(lambda: Node("n", HOME))
     state_dir: Path = Path("/nonexistent")
 
     def __getitem__(self, interface):

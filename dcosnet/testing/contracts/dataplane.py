@@ -34,7 +34,7 @@ class Rig:
     live: Callable[[Mapping[Any, Any]], frozenset[Any]]
 
 
-def data_plane_contract(make: Callable[[], AbstractContextManager[Rig]], runs: Callable[..., Any]) -> type:
+def data_plane_contract(make: Callable[[], AbstractContextManager[Rig]], runs: Callable[..., Any]) -> type:  # noqa: C901 - a suite, not a branch
     """A class of tests for pytest."""
 
     class DataPlaneContract:

@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""
+What a TCP connection costs to balance: `twistd dcosnet` beside HAProxy and nginx, in one run.
+
+Each balancer runs on CPU 0, its clients and backends on CPU 1, one balancer at a
+time. The figure is the balancer's own CPU per unit of work, because that
+survives a noisy machine; the ratio is to HAProxy in TCP mode. The daemon runs as
+a user would run it, counters on, from a configuration written for the occasion.
+It needs haproxy, nginx with its stream module, wrk and iperf3, and two CPUs.
+"""
+
+import argparse
+import contextlib
+import json
+import platform
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from common import cpu_seconds, need, pin, start, table
+
+BALANCER, LOAD = 0, 1
+STREAM_MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
+HERE = "127.0.0.1"
+WEB, BULK = (6201, 6202), 6211
+"""Where the backends listen."""
+FRONTS = {"haproxy": (HERE, 6301, 6311), "nginx stream": (HERE, 6302, 6312), "dcosnet": ("127.11.0.1", 6303, 6313)}
+"""Address, web port and bulk port of each balancer."""
+
+BACKENDS = """
+worker_processes 1; pid {dir}/web.pid; error_log /dev/null; daemon off;
+events {{ worker_connections 8192; }}
+http {{
+  access_log off; keepalive_requests 1000000000;
+  server {{ {listen} location / {{ return 200 "a small answer\\n"; }} }}
+}}
+"""
+STREAM = """
+load_module {module};
+worker_processes 1; pid {dir}/stream.pid; error_log /dev/null; daemon off;
+events {{ worker_connections 8192; }}
+stream {{
+  upstream web {{ {web} }}
+  upstream bulk {{ server {here}:{bulk}; }}
+  server {{ listen {here}:{front_web} backlog=4096; proxy_pass web; }}
+  server {{ listen {here}:{front_bulk}; proxy_pass bulk; }}
+}}
+"""
+HAPROXY = """
+global
+  nbthread 1
+  maxconn 4000
+defaults
+  mode tcp
+  option splice-auto
+  timeout connect 5s
+  timeout client 1m
+  timeout server 1m
+listen web
+  bind {here}:{front_web}
+{web}
+listen bulk
+  bind {here}:{front_bulk}
+  server one {here}:{bulk}
+"""
+DAEMON = """
+[node]
+name = "bench"
+address = "{here}"
+state_dir = "{dir}/state"
+[files]
+path = "{dir}/services"
+[l4lb]
+plane = "userspace"
+named_vips = ["127.11.0.0-127.11.255.254"]
+"""
+SERVICE = """
+[[service]]
+name = "{name}"
+group = "bench"
+address = "{here}"
+ports = [{{ port = {port}, protocol = "tcp", vip = "{vip}" }}]
+"""
+
+
+def write_files(folder: Path) -> None:
+    """Write the configuration of every program."""
+    _, ha_web, ha_bulk = FRONTS["haproxy"]
+    _, ng_web, ng_bulk = FRONTS["nginx stream"]
+    vip, our_web, our_bulk = FRONTS["dcosnet"]
+    listen = " ".join(f"listen {HERE}:{port} backlog=4096;" for port in WEB)
+    (folder / "web.conf").write_text(BACKENDS.format(dir=folder, listen=listen))
+    servers = " ".join(f"server {HERE}:{port};" for port in WEB)
+    (folder / "stream.conf").write_text(
+        STREAM.format(
+            module=STREAM_MODULE, dir=folder, here=HERE, web=servers, bulk=BULK, front_web=ng_web, front_bulk=ng_bulk
+        )
+    )
+    servers = "\n".join(f"  server s{port} {HERE}:{port}" for port in WEB)
+    (folder / "haproxy.cfg").write_text(
+        HAPROXY.format(here=HERE, web=servers, bulk=BULK, front_web=ha_web, front_bulk=ha_bulk)
+    )
+    (folder / "dcosnet.toml").write_text(DAEMON.format(dir=folder, here=HERE))
+    (folder / "services").mkdir()
+    rows = [(f"web{port}", port, our_web) for port in WEB] + [("bulk", BULK, our_bulk)]
+    (folder / "services" / "bench.toml").write_text(
+        "".join(SERVICE.format(name=name, here=HERE, port=port, vip=f"{vip}:{front}") for name, port, front in rows)
+    )
+
+
+def daemon(folder: Path) -> subprocess.Popen[bytes]:
+    """Start `twistd dcosnet` of this interpreter's environment."""
+    twistd = Path(sys.executable).with_name("twistd")
+    argv = [str(twistd), "--nodaemon", "--pidfile=", "dcosnet", "-c", str(folder / "dcosnet.toml")]
+    return start(argv, BALANCER, cwd=folder)
+
+
+def wait_for(address: str, port: int, seconds: float = 20) -> None:
+    """Return once somebody listens; leave the program with a sentence otherwise."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError), socket.create_connection((address, port), 1):
+            return
+        time.sleep(0.1)
+    sys.exit(f"nobody listens on {address}:{port} after {seconds:.0f} s")
+
+
+def requests(address: str, port: int, seconds: int, *options: str) -> int:
+    """Requests that were answered; errors of any kind end the run, as they would falsify it."""
+    argv = ["wrk", "-t1", "-c64", f"-d{seconds}s", *options, f"http://{address}:{port}/"]
+    out = subprocess.run(["taskset", "-c", str(LOAD), *argv], capture_output=True, text=True, check=True).stdout
+    if "Socket errors" in out or "Non-2xx" in out:
+        sys.exit(f"wrk against {address}:{port} saw errors:\n{out}")
+    return int(re.search(r"(\d+) requests in", out)[1])
+
+
+def gigabytes(address: str, port: int, seconds: int) -> float:
+    """What iperf3's server received."""
+    argv = ["iperf3", "-c", address, "-p", str(port), "-t", str(seconds), "-J"]
+    out = subprocess.run(["taskset", "-c", str(LOAD), *argv], capture_output=True, text=True, check=True).stdout
+    return json.loads(out)["end"]["sum_received"]["bytes"] / 1e9
+
+
+def version(*argv: str) -> str:
+    """The first line in which a program says which one it is."""
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    return (done.stdout or done.stderr).splitlines()[0]
+
+
+def measure(balancers: dict[str, subprocess.Popen[bytes]], seconds: int, rounds: int) -> None:
+    """Take turns, and print."""
+    kept, opened, bulk = defaultdict(list), defaultdict(list), defaultdict(list)
+    for _ in range(rounds):
+        for name, process in balancers.items():
+            address, web_port, bulk_port = FRONTS[name]
+            before = cpu_seconds(process.pid)
+            count = requests(address, web_port, seconds)
+            kept[name].append((cpu_seconds(process.pid) - before) / count * 1e6)
+            before = cpu_seconds(process.pid)
+            count = requests(address, web_port, seconds, "-H", "Connection: close")
+            opened[name].append((cpu_seconds(process.pid) - before) / count * 1e6)
+            before = cpu_seconds(process.pid)
+            amount = gigabytes(address, bulk_port, seconds)
+            bulk[name].append((cpu_seconds(process.pid) - before) / amount)
+    table("small requests on kept connections", "CPU us per request", kept, "haproxy")
+    table("connection opened, one request, closed", "CPU us per connection", opened, "haproxy")
+    table("bulk", "CPU s per GB", bulk, "haproxy")
+
+
+def main() -> None:
+    """Start everything, measure, stop everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=int, default=3, help="of each measurement (default 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="of all measurements (default 3)")
+    options = parser.parse_args()
+    need("haproxy", "nginx", "wrk", "iperf3", "taskset")
+    print(version("haproxy", "-v"), version("nginx", "-v"), f"Python {platform.python_version()}", sep="\n")
+    running: list[subprocess.Popen[bytes]] = []
+    with tempfile.TemporaryDirectory(prefix="bench-l4-") as name:
+        folder = Path(name)
+        write_files(folder)
+        try:
+            running.append(start(["nginx", "-c", str(folder / "web.conf")], LOAD))
+            running.append(start(["iperf3", "-s", "-B", HERE, "-p", str(BULK)], LOAD))
+            balancers = {
+                "haproxy": start(["haproxy", "-db", "-f", str(folder / "haproxy.cfg")], BALANCER),
+                "nginx stream": start(["nginx", "-c", str(folder / "stream.conf")], BALANCER),
+                "dcosnet": daemon(folder),
+            }
+            running += balancers.values()
+            for address, web_port, _bulk_port in FRONTS.values():
+                wait_for(address, web_port)
+            for process in balancers.values():
+                pin(process.pid, BALANCER)
+            measure(balancers, options.seconds, options.rounds)
+        finally:
+            for process in running:
+                process.send_signal(signal.SIGTERM)
+            for process in running:
+                process.wait(20)
+
+
+if __name__ == "__main__":
+    main()
