@@ -13,14 +13,14 @@ class FragileDisk(Disk):
     Refuses the calls named in `refuse` with the error number given there.
 
     `piece` bounds what one write takes, `room` what there is left to take;
-    `syncs` counts the calls that went well.
+    `calls` names the calls that it was asked for, in order.
     """
 
     def __init__(self) -> None:
         self.refuse: dict[str, int] = {}
         self.piece = 1 << 30
         self.room: int | None = None
-        self.syncs = 0
+        self.calls: list[str] = []
 
     def write(self, descriptor: int, data: memoryview, offset: int) -> int:
         """Write some of the data, as far as there is room."""
@@ -36,7 +36,6 @@ class FragileDisk(Disk):
     def sync(self, descriptor: int) -> None:
         """Put on disk what was written."""
         self._try("sync")
-        self.syncs += 1
         super().sync(descriptor)
 
     def truncate(self, descriptor: int, size: int) -> None:
@@ -50,5 +49,6 @@ class FragileDisk(Disk):
         super().rename(source, target)
 
     def _try(self, call: str) -> None:
+        self.calls.append(call)
         if call in self.refuse:
             raise OSError(self.refuse[call], "told to refuse")

@@ -164,6 +164,17 @@ def test_a_value_that_looks_like_a_record_is_not_one(tmp_path):
     assert (set(torn.entries), torn.damage) == ({"a"}, size)
 
 
+def test_what_has_the_name_is_on_disk(tmp_path):
+    """A new file is synced, renamed, and its directory synced; a record is synced before it counts."""
+    disk = FragileDisk()
+    journal, _ = begun(tmp_path, disk)
+    assert [call for call, _ in itertools.groupby(disk.calls)] == ["write", "sync", "rename", "sync"]
+    disk.calls.clear()
+    journal.commit(1, {"a": entry("a")})
+    assert disk.calls == ["write", "sync"]
+    journal.close()
+
+
 @pytest.mark.parametrize("call", ["write", "sync"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
 def test_a_refused_commit_does_not_count(tmp_path, call, number):
