@@ -138,7 +138,10 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     """What a store may say: its tasks and nodes under their own keys, and who is a member."""
     owners = st.sampled_from(_FEW_NODES)
     return Snapshot(
-        tasks={task.id.key: Owned(task, draw(owners), draw(stamps)) for task in draw(st.lists(tasks, max_size=6))},
+        tasks={
+            task.id.key: Owned(task, draw(owners), draw(stamps), draw(st.dictionaries(vip_names, stamps, max_size=1)))
+            for task in draw(st.lists(tasks, max_size=6))
+        },
         nodes={f"node/{node.name}": Owned(node, node.name, draw(stamps)) for node in draw(st.lists(nodes, max_size=3))},
         members={member.name: member for member in draw(st.lists(members, max_size=3))},
     )

@@ -22,7 +22,8 @@ SHELLS = frozenset({
     "service", "server", "chain", "upstream", "peers", "tls", "tcp", "udp", "checks", "userspace", "nftables",
     "dataplane", "runtime", "process", "agent", "leader", "metrics", "journal", "resolvconf", "api", "cni", "docker",
 })  # fmt: skip
-SHELLS_BY_PATH = frozenset({"sources.files.probe"})  # names that mean a core elsewhere
+SHELLS_BY_PATH = frozenset({"sources.files.probe"})  # a name that means a core elsewhere
+CORES_BY_PATH = frozenset({"sources.files.checks"})  # and the reverse
 SHARED = frozenset({"model", "errors", "interfaces", "config", "reconcile", "io"})
 # What an outside package may be imported by; what is not here is a shell's business, or nobody's.
 OUTSIDE = {"attrs": MODEL, "zope.interface": INTERFACES, "msgspec": CORE, "automat": CORE}
@@ -51,6 +52,8 @@ def layer(module: str) -> int:
         return INTERFACES
     if name == "plugin" or module == "ops.demo":
         return PLUGIN
+    if module in CORES_BY_PATH:
+        return CORE
     return SHELL if name in SHELLS or module in SHELLS_BY_PATH or top in {"ops", "io"} else CORE
 
 
