@@ -91,7 +91,7 @@ def page(overview: Overview) -> str:
             f'<meta http-equiv="refresh" content="{REFRESH}">\n',
             f"<title>{node} - dcosnet</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n",
             f"<header>\n<h1>{node}</h1>\n<p>{_summary(overview)}</p>\n</header>\n<main>\n",
-            _section("Parts", "/readyz?verbose", _table(("Part", "State"), map(_part, overview.parts.items()))),
+            _section("Parts", "/v1/status", _table(("Part", "State"), map(_part, overview.parts.items()))),
             _section("Virtual addresses", "/v1/vips?detail", _vips(overview)),
             _section("Tasks", "/v1/tasks", _tasks(overview.tasks)),
             _section("Sources", "/v1/sources", _sources(overview.sources)),

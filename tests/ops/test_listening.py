@@ -116,7 +116,7 @@ async def test_a_port_in_use_is_one_clear_line(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["nonsense", "tcp:notaport", "tcp:1:2:3:4", "tcp", "quic:1", "tcp:0:interface=198.51.100.1"]
+    "text", ["nonsense", "tcp:notaport", "tcp:1:2:3:4", "tcp", "quic:1", "tcp:0:interface=203.0.113.1"]
 )
 def test_an_endpoint_that_cannot_be_had_names_its_setting(text: str) -> None:
     """Whatever Twisted raises for it."""
