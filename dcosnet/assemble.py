@@ -27,6 +27,7 @@ from dcosnet.config.node import NodeSettings
 from dcosnet.config.structure import structure
 from dcosnet.errors import AssemblyError, ConfigError
 from dcosnet.interfaces import IContribution, IServicePlugin, IToolbox, Part
+from dcosnet.io.host import this_node
 from dcosnet.io.turns import Turns
 from dcosnet.model.cell import Later
 from dcosnet.model.node import Node
@@ -189,11 +190,6 @@ def _names(interfaces: Iterable[InterfaceClass]) -> str:
     return ", ".join(sorted(interface.__name__ for interface in interfaces)) or "nothing"
 
 
-def make_node(settings: NodeSettings, now: float) -> Node:
-    """This node as its settings describe it."""
-    return Node(settings.name, settings.address, tuple(settings.public_addresses), __version__, now)
-
-
 def assemble(
     settings: Mapping[str, Any],
     reactor: Any,
@@ -220,7 +216,13 @@ def assemble(
         ) from error
     found = find()
     enabled = [found[name] for name in settings if name != "node"]
-    toolbox = Toolbox(reactor, rng or random.Random(), make_node(node, now()), state_dir, Turns(reactor).later)
+    toolbox = Toolbox(
+        reactor,
+        rng or random.Random(),
+        this_node(node, version=__version__, started_at=now()),
+        state_dir,
+        Turns(reactor).later,
+    )
     tree = MultiService()
     for plugin in order(enabled):
         part = plugin.make_part(settings[plugin.name], toolbox.lend(plugin.needs))

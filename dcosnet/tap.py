@@ -75,6 +75,8 @@ class Root(MultiService):
 
 
 def _give_up(error: Exception) -> NoReturn:
+    # twistd has put its log in the place of sys.stderr by the time sockets are bound.
+    console = sys.__stderr__ or sys.stderr
     for line in str(error).splitlines():
-        sys.stderr.write(f"dcosnet: {line}\n")
+        console.write(f"dcosnet: {line}\n")
     raise SystemExit(INVALID) from None
