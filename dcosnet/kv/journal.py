@@ -103,7 +103,7 @@ class Journal:
         except OSError as error:
             self.close()
             raise JournalError(
-                self.path, f"{error.strerror}", "give this process a state_dir that it may write"
+                self.path, f"{error.strerror}", "give this process a state_dir of its own that it may write"
             ) from error
         contents = records.read(data)
         if contents.entries and contents.owner != owner:

@@ -39,8 +39,9 @@ class KeyValue(Service):
     """
     The store of one node with its journal.
 
-    `seconds` gives the host's time since the epoch. Nothing is written before
-    the service starts; reading and subscribing work before.
+    `seconds` gives the host's time since the epoch. It opens in the privileged
+    start, so that a journal that cannot be used ends twistd in one line, and so
+    that whoever starts after may write. Reading and subscribing work before.
     """
 
     name = "kv"
@@ -112,9 +113,9 @@ class KeyValue(Service):
 
     # IService
 
-    def startService(self) -> None:
+    def privilegedStartService(self) -> None:
         """Read the journal and begin a new generation. Raises JournalError if that cannot be done."""
-        super().startService()
+        super().privilegedStartService()
         # Where the last generation cannot be read or the new one not be written,
         # the host's time keeps them apart.
         contents = self._journal.open(self._store.own.owner, self._physical())

@@ -38,6 +38,7 @@ class StoreRig:
         """Begin anew over what is in the directory."""
         self.journal = Journal(self.directory, self.disk)
         self.store = KeyValue(self.node, self.journal, lambda: self.now, Turns(self.clock).later, self._in_thread)
+        self.store.privilegedStartService()
         self.store.startService()
 
     def turn(self) -> None:

@@ -278,7 +278,7 @@ def test_a_rewrite_that_fails_fails_no_commit(tmp_path, call):
 def test_a_directory_serves_one_process(tmp_path):
     """Two daemons with one state_dir would mix their generations."""
     journal, _ = begun(tmp_path)
-    with pytest.raises(JournalError, match="another process uses it; give this process a state_dir"):
+    with pytest.raises(JournalError, match="another process uses it; give this process a state_dir of its own"):
         Journal(tmp_path, FragileDisk()).open("a", 1)
     journal.close()
     reopened(tmp_path)

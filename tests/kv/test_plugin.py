@@ -32,6 +32,7 @@ async def test_a_durable_key_is_there_after_a_real_restart(tmp_path):
     for expected in (None, b"1"):
         part = make_part(Settings(), Toolbox(reactor, tmp_path))
         store = part.offers[IKeyValue]
+        part.service.privilegedStartService()
         part.service.startService()
         entry = store.get("k")
         assert (entry and entry.value) == expected
