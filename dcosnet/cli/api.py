@@ -20,8 +20,8 @@ from dcosnet.cli.failure import CommandError, Exit
 _REPLY_MAX = 256 << 20
 
 
-class UnreachableError(CommandError):
-    """Nobody answered, at any of the addresses; another try may help."""
+class TransientError(CommandError):
+    """Nobody answered, or a daemon that is busy: another try of the same may help."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -70,7 +70,7 @@ class Api:
             except (OSError, http.client.HTTPException) as error:
                 why = f"it closed the connection in the middle of an answer ({type(error).__name__})"
                 remedy = "look at its log; it may be restarting"
-                raise UnreachableError(
+                raise TransientError(
                     Exit.UNREACHABLE, f"the daemon at {address} does not answer", why, remedy
                 ) from None
             finally:
@@ -99,7 +99,7 @@ def _document(address: ApiAddress, status: int, body: bytes) -> Any:
     if status < 400:
         return document
     told = document if isinstance(document, dict) else {}
-    raise CommandError(
+    raise (TransientError if status == http.HTTPStatus.SERVICE_UNAVAILABLE else CommandError)(
         Exit.FORBIDDEN if status in (401, 403) else Exit.FAILED,
         str(told.get("error", f"the daemon at {address} refused")),
         str(told.get("reason", f"it answered with HTTP status {status}")),
@@ -108,7 +108,7 @@ def _document(address: ApiAddress, status: int, body: bytes) -> Any:
 
 
 def _slow(address: ApiAddress) -> CommandError:
-    return UnreachableError(
+    return TransientError(
         Exit.TIMED_OUT,
         f"the daemon at {address} does not answer in time",
         "it is connected, and silent",
@@ -124,8 +124,8 @@ def _unreachable(failures: Iterable[tuple[ApiAddress, OSError]]) -> CommandError
             Exit.FORBIDDEN, "the daemon's socket may not be used", told, "run as root or as a member of its group"
         )
     if all(isinstance(error, TimeoutError) for error in errors):
-        return UnreachableError(Exit.TIMED_OUT, "the daemon could not be connected to in time", told, "check --api")
-    return UnreachableError(
+        return TransientError(Exit.TIMED_OUT, "the daemon could not be connected to in time", told, "check --api")
+    return TransientError(
         Exit.UNREACHABLE,
         "the daemon is not reachable",
         told,

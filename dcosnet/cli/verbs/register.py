@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dcosnet.cli.api import Api, UnreachableError
+from dcosnet.cli.api import Api, TransientError
 from dcosnet.cli.failure import CommandError
 from dcosnet.cli.output import print_json, printable
 from dcosnet.cli.registration import document, registration_path, service_path
@@ -109,7 +109,7 @@ def _run(registration: Registration, program: Sequence[str], interval: float) ->
     def put_first() -> None:
         try:
             registration.put()
-        except UnreachableError:
+        except TransientError:
             raise
         except CommandError as refused:
             # It would be refused again: better no service than one that nobody finds.

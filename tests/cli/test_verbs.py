@@ -1,0 +1,228 @@
+"""What the verbs print of what the daemon says, and their exit codes."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from .conftest import FakeDaemon
+
+Run = Callable[..., Result]
+
+STATUS = {
+    "node": "host-a",
+    "version": "1.2.3",
+    "uptime_seconds": 90.5,
+    "ready": True,
+    "parts": {"dns": {"ready": True, "reason": None, "facts": {"listen": ["127.0.0.1:53"]}}},
+}
+VIP = {
+    "vip": "web.shop.l4lb.thisdcos.directory:8000",
+    "protocol": "tcp",
+    "address": ["127.11.0.1"],
+    "backend": [
+        {"ip": "127.0.0.1", "port": 8001, "weight": 1, "draining": False},
+        {"ip": "::1", "port": 8002, "weight": 0, "draining": True},
+    ],
+}
+TASK = {
+    "id": {"framework": "files/shop", "task": "web@a"},
+    "name": "web",
+    "framework": "shop",
+    "agent": "127.0.0.1",
+    "addresses": ["127.0.0.1"],
+    "state": "running",
+    "health": "healthy",
+    "weight": 1,
+    "ports": [{"protocol": "tcp", "port": 8001, "host_port": None, "name": "default", "vips": ["/web:8000"]}],
+    "owner": "host-a",
+    "provenance": {"source": "files", "reference": "web.toml"},
+    "problems": ["VIP '/:1' has no name"],
+}
+SOURCE = {"name": "files", "synced": True, "detail": "inotify", "tasks": 1, "changed_at": None, "problems": []}
+
+
+def test_status_shows_each_part(run: Run, daemon: FakeDaemon) -> None:
+    """One look tells whether the node works and where it listens."""
+    daemon.replies["GET /v1/status"] = (200, STATUS)
+    result = run("--api", daemon.url, "status")
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
+        "host-a: ready, dcosnet 1.2.3, up 1m30s",
+        "PART  READY  LISTENS       REASON",
+        "dns   yes    127.0.0.1:53  -",
+    ]
+
+
+def test_status_of_a_degraded_node_is_a_failure(run: Run, daemon: FakeDaemon) -> None:
+    """A script sees by the exit code what a person sees by the text."""
+    part = {"ready": False, "reason": "no upstream answers", "facts": {}}
+    daemon.replies["GET /v1/status"] = (200, STATUS | {"ready": False, "parts": {"dns": part}})
+    result = run("--api", daemon.url, "status")
+    assert result.exit_code == 1
+    assert "NOT READY" in result.output
+    assert "no upstream answers" in result.output
+
+
+def test_vips_show_backends_and_which_of_them_drain(run: Run, daemon: FakeDaemon) -> None:
+    """Where traffic goes, on one line a VIP."""
+    daemon.replies["GET /v1/vips"] = (200, [VIP])
+    lines = run("--api", daemon.url, "vips").output.splitlines()
+    assert lines[1].split() == [VIP["vip"], "tcp", "127.11.0.1", "127.0.0.1:8001", "[::1]:8002(drains)"]
+    assert daemon.asked() == ("GET", "/v1/vips?detail", None)
+
+
+def test_records_send_their_pattern(run: Run, daemon: FakeDaemon) -> None:
+    """The daemon filters, so that not all of a large zone travels; the pattern arrives as it was typed."""
+    daemon.replies["GET /v1/records"] = (200, [{"name": "web.x", "host": "127.0.0.1", "rtype": "A"}])
+    result = run("--api", daemon.url, "records", "we?&*")
+    assert result.output.splitlines() == ["NAME   TYPE  DATA", "web.x  A     127.0.0.1"]
+    assert daemon.asked()[1] == "/v1/records?name=we%3F%26%2A"
+
+
+def test_tasks_show_where_they_run_and_their_problems(run: Run, daemon: FakeDaemon) -> None:
+    """What is wrong with a task goes to the error output, beside the table."""
+    daemon.replies["GET /v1/tasks"] = (200, [TASK])
+    result = run("--api", daemon.url, "tasks")
+    line = "web   shop       127.0.0.1  127.0.0.1  8001/tcp  running  healthy  1       files"
+    assert result.stdout.splitlines()[1] == line
+    assert result.stderr == "web of shop: VIP '/:1' has no name\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [({}, 0), ({"synced": False}, 1), ({"problems": [{"reference": "a.toml", "reason": "broken"}]}, 1)],
+)
+def test_sources_fail_when_one_is_not_well(run: Run, daemon: FakeDaemon, change: dict[str, Any], code: int) -> None:
+    """A file that could not be used is a failure that monitoring can see."""
+    daemon.replies["GET /v1/sources"] = (200, [SOURCE | change])
+    result = run("--api", daemon.url, "sources")
+    assert result.exit_code == code
+    assert ("a.toml: broken" in result.stderr) == ("problems" in change)
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_json_is_the_daemons_own_document(run: Run, daemon: FakeDaemon, place: str) -> None:
+    """Global options may stand before or after the verb."""
+    daemon.replies["GET /v1/vips"] = (200, [VIP])
+    options = ["-o", "json", "--api", daemon.url]
+    result = run(*options, "vips") if place == "before" else run("vips", *options)
+    assert json.loads(result.output) == [VIP]
+
+
+def test_names_cannot_steer_the_terminal(run: Run, daemon: FakeDaemon) -> None:
+    """A task may be named by anybody."""
+    daemon.replies["GET /v1/tasks"] = (200, [TASK | {"name": "\x1b]0;owned\x07\nx", "problems": ["\x9b1m"]}])
+    output = run("--api", daemon.url, "tasks").output
+    assert not {"\x1b", "\x07", "\x9b"} & set(output)
+    assert "?]0;owned??x" in output
+
+
+def test_daemon_is_asked_over_a_unix_socket(run: Run, local_daemon: FakeDaemon) -> None:
+    """The same over a socket file."""
+    local_daemon.replies["GET /v1/status"] = (200, STATUS)
+    assert run("--api", local_daemon.url, "status").exit_code == 0
+
+
+def test_daemon_is_found_by_its_configuration(run: Run, local_daemon: FakeDaemon, tmp_path: Path) -> None:
+    """The UNIX socket first, relative to the state directory as the daemon makes it; -o and -c suffice."""
+    local_daemon.replies["GET /v1/status"] = (200, STATUS)
+    config = tmp_path / "etc" / "dcosnet.toml"
+    config.parent.mkdir()
+    config.write_text(
+        '[node]\nstate_dir = ".."\n[ops]\nlisten = ["tcp:1:interface=127.0.0.1", "unix:api.sock:mode=600"]\n'
+    )
+    assert run("-c", config, "status").exit_code == 0
+
+
+def test_environment_names_the_daemon_and_the_option_wins(
+    run: Run, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DCOSNET_API saves typing; it never overrides what was typed, before or after the verb."""
+    daemon.replies["GET /v1/status"] = (200, STATUS)
+    monkeypatch.setenv("DCOSNET_API", daemon.url)
+    assert run("status").exit_code == 0
+    monkeypatch.setenv("DCOSNET_API", "unix:/nowhere/at/all")
+    assert run("status").exit_code == 3
+    assert run("--api", daemon.url, "status").exit_code == 0
+    assert run("status", "--api", daemon.url).exit_code == 0
+
+
+def three_lines(result: Result) -> list[str]:
+    lines = result.stderr.splitlines()
+    assert len(lines) == 3, result.output
+    assert lines[1].startswith("  why: ")
+    assert lines[2].startswith("  try: ")
+    return lines
+
+
+def test_unreachable_daemon_is_exit_code_3(run: Run, tmp_path: Path) -> None:
+    """What, why, what to do."""
+    result = run("--api", f"unix:{tmp_path}/none.sock", "status")
+    assert result.exit_code == 3
+    assert "No such file or directory" in three_lines(result)[1]
+
+
+@pytest.mark.parametrize(("status", "code"), [(403, 4), (401, 4), (404, 1), (500, 1), (507, 1)])
+def test_refusal_shows_the_daemons_words(run: Run, daemon: FakeDaemon, status: int, code: int) -> None:
+    """The daemon knows best why, and what helps."""
+    daemon.replies["GET /v1/vips"] = (status, {"error": "no", "reason": "because", "remedy": "ask nicely"})
+    result = run("--api", daemon.url, "vips")
+    assert (result.exit_code, three_lines(result)) == (code, ["no", "  why: because", "  try: ask nicely"])
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"\xff"])
+def test_reply_of_another_program_is_a_failure(run: Run, daemon: FakeDaemon, body: bytes) -> None:
+    """Something else may listen on the port."""
+    daemon.replies["GET /v1/vips"] = (200, body)
+    result = run("--api", daemon.url, "vips")
+    assert result.exit_code == 1
+    assert "is not a dcosnet daemon" in three_lines(result)[0]
+
+
+@pytest.fixture
+def closing_port() -> Iterator[int]:
+    """A port that takes a connection and closes it at the first bytes."""
+    import threading
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def accept() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1)
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        yield server.getsockname()[1]
+        thread.join()
+
+
+def test_daemon_that_dies_in_the_middle_is_unreachable(run: Run, closing_port: int) -> None:
+    """No traceback, whatever the connection does."""
+    result = run("--api", f"http://127.0.0.1:{closing_port}", "status")
+    assert result.exit_code == 3
+    three_lines(result)
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "http://", "unix:", "http://h:99999", "http://h/path", "nonsense"])
+def test_address_that_is_none_is_a_usage_error(run: Run, url: str) -> None:
+    """Both forms are shown."""
+    result = run("--api", url, "status")
+    assert result.exit_code == 2
+    assert "unix:/" in three_lines(result)[2]
+
+
+def test_registering_needs_a_unix_socket(run: Run, tmp_path: Path) -> None:
+    """A configuration without one is told what to add."""
+    config = tmp_path / "dcosnet.toml"
+    config.write_text('[ops]\nlisten = ["tcp:62080:interface=127.0.0.1"]\n')
+    result = run("-c", config, "deregister", "web", "--group", "shop")
+    assert result.exit_code == 2
+    assert "[ops] listen" in three_lines(result)[2]
