@@ -33,6 +33,7 @@ BACKLOG = 4096  # the kernel caps it at net.core.somaxconn
 # for the backlog to hold who comes meanwhile.
 PAUSE = 0.1
 _ACCEPTS = 64
+_NONBLOCKING = socket.SOCK_STREAM | socket.SOCK_NONBLOCK  # in one call instead of two
 _LINGER_RESET = b"\x01\x00\x00\x00\x00\x00\x00\x00"  # struct linger: on, 0 s
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -292,9 +293,13 @@ class End:
     def finish(self) -> None:
         """Nothing more comes from this end; tell the peer once it has all."""
         self.finished = True
+        peer = self.peer
+        if peer.finished and peer.pending is None and self.pending is None:
+            self.connection.close()
+            return
         self.watch(self.mask & ~READ)
-        if self.peer.pending is None:
-            self.peer.half_close()
+        if peer.pending is None:
+            peer.half_close()
 
     def half_close(self) -> None:
         """This end gets nothing more: say so, or close all when the other direction is done too."""
@@ -324,7 +329,7 @@ class End:
         """Close the socket; not to be used again."""
         self.closed = True
         if self.mask >= 0:
-            self.connection.proxy.epoll.remove(self.fd)
+            self.connection.proxy.epoll.forget(self.fd)
         self.socket.close()
 
     def reset(self) -> None:
@@ -369,14 +374,13 @@ class Connection:
                 proxy.counts.retries += 1
             self._tried = (*self._tried, target)
             try:
-                sock = socket.socket(self.listener.family, socket.SOCK_STREAM)
+                sock = socket.socket(self.listener.family, _NONBLOCKING)
             except OSError:
                 # Not the backend's fault, and no other would fare better.
                 proxy.counts.accept_errors += 1
                 proxy.pause()
                 self.abort()
                 return
-            sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             status = sock.connect_ex(target.sockaddr)
             if status in (0, errno.EINPROGRESS):
@@ -391,15 +395,16 @@ class Connection:
         server.mask = WRITE
         proxy.expect(self)
 
-    def _connected(self, _mask: int) -> None:
+    def _connected(self, mask: int) -> None:
         """The backend answered, one way or the other."""
         server, target = self.server, self.target
         assert server is not None
         assert target is not None
-        status = server.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if status:
-            self._give_up(status)
-            return
+        if mask != WRITE:
+            status = server.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if status:
+                self._give_up(status)
+                return
         proxy = self.proxy
         proxy.reached(self)
         target.health.worked()
@@ -457,3 +462,7 @@ class Connection:
             counts.to_client += self.server.count
             self.target.active -= 1
             end(self.server)
+            # The ends know each other: without this the memory of each
+            # connection would wait for the garbage collector.
+            del self.client.peer, self.server.peer
+        del self.client, self.server
