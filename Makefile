@@ -49,8 +49,12 @@ docs: $(VENV)/made-docs ## the documentation, in docs/_build/html
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-dist: $(VENV)/made-test ## wheel and source archive, in dist/
+# The .pyz holds compiled wheels, so it is for this platform and this version of Python. It unpacks itself
+# into ~/.shiv; -E hands its path on to the daemon that `dcosnet.pyz run` becomes.
+dist: $(VENV)/made-dist ## wheel, source archive and one-file dcosnet.pyz, in dist/
+	rm -rf dist
 	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/shiv --extend-pythonpath --console-script dcosnet --output-file dist/dcosnet.pyz --quiet dist/*.whl
 
 clean: ## remove what was built; .venv goes too
 	rm -rf $(VENV) .demo dist build docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -67,6 +71,10 @@ $(VENV)/made: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/made-test: pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --editable '.[test,lint]'
+	touch $@ $(VENV)/made
+
+$(VENV)/made-dist: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --editable '.[dist]'
 	touch $@ $(VENV)/made
 
 $(VENV)/made-docs: pyproject.toml | $(VENV)/bin/python
