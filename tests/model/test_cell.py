@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from dcosnet.io.turns import Turns
-from dcosnet.model.cell import Cell, Changed, merge
+from dcosnet.model.cell import Cell, Changed
 
 changes = st.none() | st.frozensets(st.sampled_from("abc"))
 
@@ -123,15 +123,6 @@ def test_a_reader_that_fails_keeps_nobody_from_reading(clock: Clock, turns: Turn
     assert reader.seen == [(0, None)]
 
 
-@given(first=changes, second=changes, third=changes)
-def test_merging_is_a_union(first: Changed, second: Changed, third: Changed) -> None:
-    """Associative, commutative, idempotent; "anything" swallows all."""
-    assert merge(first, merge(second, third)) == merge(merge(first, second), third)
-    assert merge(first, second) == merge(second, first)
-    assert merge(first, first) == first
-    assert merge(first, None) is None
-
-
 @given(steps=st.lists(st.tuples(changes, st.booleans()), max_size=20))
 def test_no_change_is_ever_lost(steps: list[tuple[Changed, bool]]) -> None:
     """However publications and turns interleave, a reader hears of each changed key and of the last value."""
@@ -142,7 +133,7 @@ def test_no_change_is_ever_lost(steps: list[tuple[Changed, bool]]) -> None:
     pending: Changed = frozenset()
     for number, (changed, turn) in enumerate(steps, 1):
         cell.publish(number, changed)
-        pending = merge(pending, changed)
+        pending = None if pending is None or changed is None else pending | changed
         if turn:
             before = len(reader.seen)
             clock.advance(0)
