@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import attrs
 from dcosnet.model.addressing import AddressRange, parse_range
 from dcosnet.model.net import Address, parse_address
 
-_UNITS_OF_TIME = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_UNITS_OF_TIME = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}  # milliseconds
 _UNITS_OF_SIZE = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 # The digits are bounded: no configured value needs more, and none overflows.
 _TIME_STEP = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|[dhms])")
@@ -42,9 +43,12 @@ class Duration(float):
     @property
     def text(self) -> str:
         """As it would be written: "90s" is "1m30s"."""
-        left, steps = round(self * 1000), []
-        for unit, seconds in _UNITS_OF_TIME.items():
-            count, left = divmod(left, round(seconds * 1000))
+        exact = Decimal(repr(float(self))) * 1000
+        left, steps = int(exact), []
+        if left != exact:
+            return f"{exact / 1000:f}s"
+        for unit, milliseconds in _UNITS_OF_TIME.items():
+            count, left = divmod(left, milliseconds)
             if count:
                 steps.append(f"{count}{unit}")
         return "".join(steps) or "0s"
@@ -93,13 +97,14 @@ IpRange = AddressRange
 
 def parse_duration(text: str) -> Duration:
     """Read "1h30m". Raises ValueError with a sentence for people."""
-    total, at = 0.0, 0
+    # Decimal, so that "51ms" is the same number as 0.051 in the code.
+    total, at = Decimal(0), 0
     while step := _TIME_STEP.match(text, at):
-        total += float(step[1]) * _UNITS_OF_TIME[step[2]]
+        total += Decimal(step[1]) * _UNITS_OF_TIME[step[2]]
         at = step.end()
     if at == 0 or at != len(text):
         raise ValueError(f'{text!r} is not a duration; write "250ms", "30s", "5m", "1h" or "2d"')
-    return Duration(total)
+    return Duration(total / 1000)
 
 
 def parse_size(text: str) -> Size:

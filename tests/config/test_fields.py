@@ -36,7 +36,13 @@ def test_duration_without_a_clear_unit_is_refused(value: object) -> None:
 def test_duration_text_reads_back(milliseconds: int) -> None:
     """What show-config prints is the same duration."""
     duration = Duration(milliseconds / 1000)
-    assert parse_duration(duration.text) == pytest.approx(duration)
+    assert parse_duration(duration.text) == duration
+
+
+def test_duration_text_is_short_where_it_can_be() -> None:
+    """Whole units where they are exact, else seconds."""
+    texts = [Duration(seconds).text for seconds in (0, 90, 0.051, 86400, 0.0005)]
+    assert texts == ["0s", "1m30s", "51ms", "1d", "0.0005s"]
 
 
 @pytest.mark.parametrize(
