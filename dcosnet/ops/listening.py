@@ -14,7 +14,7 @@ import socket
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL
+from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL, ENOENT
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,17 @@ from twisted.python.failure import Failure
 
 from dcosnet.errors import ConfigError, DcosnetError
 
+_PORT_MAX = 65535  # 0 is any that is free
 _PATH_MAX = 107  # bytes of sun_path without its final zero, unix(7)
 
 _REMEDIES = {
     EADDRINUSE: "stop what listens there, or change",
     EADDRNOTAVAIL: "this host does not have that address; change",
     EACCES: "start with the privilege for it, or change",
+    ENOENT: "make that directory or file, or change",
 }
+
+_SHAPES = "tcp:PORT:interface=ADDRESS or unix:PATH:mode=660"
 
 
 class ListenError(DcosnetError):
@@ -70,10 +74,12 @@ def parse_socket(text: str, setting: str, base: Path, default_mode: int) -> Sock
     """
     Read "unix:PATH:mode=660" or any other server endpoint string of Twisted.
 
-    A relative PATH is taken against `base`. Raises ConfigError. What is wrong
-    with other endpoints shows when they are bound.
+    A relative PATH is taken against `base`. Raises ConfigError. Of endpoints
+    that are neither TCP nor UNIX, what is wrong shows when they are bound.
     """
     kind, *fields = (field.replace("\\:", ":") for field in re.split(r"(?<!\\):", text))
+    if kind in ("tcp", "tcp6"):
+        _check_tcp(text, fields, setting)
     if kind != "unix":
         return Socket(text, setting)
     path, mode = "", default_mode
@@ -93,6 +99,14 @@ def parse_socket(text: str, setting: str, base: Path, default_mode: int) -> Sock
     if len(os.fsencode(full)) > _PATH_MAX:
         raise ConfigError(setting, f"{full} is longer than the {_PATH_MAX} bytes that a UNIX socket's path may have")
     return Socket(f"unix:{full}", setting, full, mode)
+
+
+def _check_tcp(text: str, fields: Sequence[str], setting: str) -> None:
+    """A port that no socket has is refused here: binding it is an OverflowError, or another port."""
+    named = dict(field.split("=", 1) for field in fields if "=" in field)
+    port = named.get("port", fields[0] if fields and "=" not in fields[0] else "")
+    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > _PORT_MAX:
+        raise ConfigError(setting, f"{port!r} in {text!r} is no port, 0 to {_PORT_MAX}; write {_SHAPES}")
 
 
 class ListeningService(Service):
@@ -176,9 +190,12 @@ def _bind(reactor: Any, where: Socket, factory: IProtocolFactory) -> IListeningP
         return results[0]
     except CannotListenError as error:
         raise _explained(where, error.socketError) from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        # The last three are what Twisted raises for an endpoint string that it cannot read.
+    except OSError as error:
         raise _explained(where, error) from None
+    except (ValueError, TypeError, KeyError) as error:
+        # What Twisted raises for an endpoint string that it cannot read.
+        reason = str(error) or type(error).__name__
+        raise ListenError(repr(where.text), reason, f"write {_SHAPES} in {where.setting}") from None
 
 
 def _bind_unix(reactor: Any, where: Socket, path: Path, factory: IProtocolFactory) -> IListeningPort:
@@ -218,7 +235,7 @@ def _clear(path: Path, where: Socket) -> None:
     raise ListenError(where.text, "another process listens there", f"stop it, or change {where.setting}")
 
 
-def _explained(where: Socket, error: BaseException) -> ListenError:
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    remedy = _REMEDIES.get(getattr(error, "errno", None) or 0, "change")
+def _explained(where: Socket, error: OSError) -> ListenError:
+    reason = error.strerror or str(error) or type(error).__name__
+    remedy = _REMEDIES.get(error.errno or 0, "change")
     return ListenError(where.text, reason, f"{remedy} {where.setting}")

@@ -43,6 +43,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 def make_part(settings: Settings, toolbox: IToolbox) -> Part:
     """The listeners, with all resources behind them."""
+    if not settings.listen:
+        raise ConfigError("ops.listen", "names nothing to listen on; leave [ops] out instead")
     views, zones, sources = toolbox[IViews], toolbox.all(IZone), toolbox.all(ITaskSource)
     sockets = [parse_socket(text, "ops.listen", toolbox.state_dir, 0o660) for text in settings.listen]
     started_at = toolbox.reactor.seconds()

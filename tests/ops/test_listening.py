@@ -44,6 +44,21 @@ def test_what_is_no_unix_socket_is_a_configuration_error(text: str, tmp_path) ->
         parse(text, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "text", ["tcp:65536", "tcp:-1", "tcp:abc", "tcp:", "tcp6:99999", "tcp:interface=127.0.0.1", "tcp:port=x"]
+)
+def test_a_port_that_does_not_exist_is_a_configuration_error(text: str, tmp_path) -> None:
+    """Bound, it would be an OverflowError and a traceback; the error says what to write."""
+    with pytest.raises(ConfigError, match=r"is no port, 0 to 65535; write tcp:PORT:interface=ADDRESS"):
+        parse(text, tmp_path)
+
+
+def test_ports_that_exist_are_taken(tmp_path) -> None:
+    """By position or by name, and 0 for any that is free."""
+    for text in ("tcp:0", "tcp:65535:interface=::1", "tcp6:62080", "tcp:port=80:interface=127.0.0.1"):
+        assert parse(text, tmp_path).text == text
+
+
 @pytest_twisted.ensureDeferred
 async def test_it_listens_from_privileged_start_to_stop(tmp_path) -> None:
     """Bound at once; the UNIX socket has its mode, and its file goes away."""
@@ -115,10 +130,16 @@ async def test_a_port_in_use_is_one_clear_line(tmp_path) -> None:
     assert service.addresses == []
 
 
-@pytest.mark.parametrize(
-    "text", ["nonsense", "tcp:notaport", "tcp:1:2:3:4", "tcp", "quic:1", "tcp:0:interface=203.0.113.1"]
-)
+@pytest.mark.parametrize("text", ["", "nonsense", "tcp:0:1:2:3", "tcp:0:colour=red", "quic:1"])
+def test_an_endpoint_that_nobody_understands_tells_what_to_write(text: str) -> None:
+    """Whatever Twisted raises for it; its own words alone would help nobody."""
+    remedy = r"write tcp:PORT:interface=ADDRESS or unix:PATH:mode=660 in ops\.listen$"
+    with pytest.raises(ListenError, match=remedy):
+        listening(Socket(text, "ops.listen")).privilegedStartService()
+
+
+@pytest.mark.parametrize("text", ["tcp:0:interface=203.0.113.1", "ssl:0:privateKey=/nonexistent.pem"])
 def test_an_endpoint_that_cannot_be_had_names_its_setting(text: str) -> None:
-    """Whatever Twisted raises for it."""
+    """An address of another host, a file that is not there."""
     with pytest.raises(ListenError, match=r"cannot listen on .*change ops\.listen$"):
         listening(Socket(text, "ops.listen")).privilegedStartService()

@@ -152,8 +152,13 @@ async def test_the_manhole_is_a_prompt_inside_the_process(started) -> None:
 
 def test_there_is_no_manhole_unless_it_is_set(toolbox) -> None:
     """A default node has one door less."""
-    part = make_part(Settings(listen=()), toolbox)
-    assert part.describe()["manhole"] == []
+    assert make_part(Settings(), toolbox).describe()["manhole"] == []
+
+
+def test_a_part_that_listens_nowhere_is_refused(toolbox) -> None:
+    """It would not be ready for ever, and nobody could ask why."""
+    with pytest.raises(ConfigError, match=r"^ops\.listen: names nothing to listen on; leave \[ops\] out"):
+        make_part(Settings(listen=()), toolbox)
 
 
 @pytest.mark.parametrize("text", ["tcp:6023", "unix:m.sock:mode=660", "unix:m.sock:mode=606"])
