@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from contextlib import suppress
 
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.logger import Logger
@@ -22,7 +23,7 @@ log = Logger()
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 
-# What one turn may take before the reactor gets its own descriptors' turn.
+# Events that one turn may take before the reactor gets its own descriptors' turn.
 _BATCH = 256
 _ROUNDS = 4
 # Below this another round would mostly find nothing; above it, it saves a turn of the reactor.
@@ -37,7 +38,8 @@ class InnerEpoll:
     A callback may add, change and remove any descriptor, its own included; one
     that was removed is not called, nor is a new one for an event of a closed
     descriptor with the same number. A callback that raises is logged, counted in
-    `errors`, and its descriptor is no longer watched.
+    `errors`, and its descriptor is no longer watched: changing or removing it
+    does nothing then.
     """
 
     def __init__(self, reactor: IReactorFDSet) -> None:
@@ -68,7 +70,8 @@ class InnerEpoll:
 
     def modify(self, descriptor: int, mask: int) -> None:
         """Watch it for other events."""
-        self._epoll.modify(descriptor, mask)
+        if descriptor in self._ready:
+            self._epoll.modify(descriptor, mask)
 
     def rebind(self, descriptor: int, mask: int, ready: Callable[[int], None]) -> None:
         """Watch it for other events on behalf of another callback."""
@@ -77,12 +80,12 @@ class InnerEpoll:
 
     def remove(self, descriptor: int) -> None:
         """Watch it no longer."""
-        del self._ready[descriptor]
-        self._epoll.unregister(descriptor)
+        if self._ready.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
 
     def forget(self, descriptor: int) -> None:
         """Watch it no longer; it is closed next, which takes it out of epoll without another call."""
-        del self._ready[descriptor]
+        self._ready.pop(descriptor, None)
 
     def fileno(self) -> int:
         """For the reactor; -1 once closed."""
@@ -98,8 +101,11 @@ class InnerEpoll:
 
     def doRead(self) -> None:
         """Call whoever has an event; a few times over while there are many."""
+        total = 0
         for _ in range(_ROUNDS):
-            if self._round() < _MANY or self._epoll.closed:
+            count = self._round()
+            total += count
+            if count < _MANY or total >= _BATCH or self._epoll.closed:
                 return
 
     def _round(self) -> int:
@@ -125,5 +131,6 @@ class InnerEpoll:
     def _broke(self, descriptor: int) -> None:
         self.errors += 1
         log.failure("the callback of descriptor {descriptor} broke", descriptor=descriptor)
-        if descriptor in self._ready:
-            self.remove(descriptor)
+        if self._ready.pop(descriptor, None) is not None:
+            with suppress(OSError):  # it may have closed the descriptor without a word
+                self._epoll.unregister(descriptor)

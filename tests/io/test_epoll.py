@@ -138,3 +138,49 @@ def test_a_callback_that_breaks_is_logged_counted_and_watched_no_longer(inner, p
 async def test_timers_go_on_while_descriptors_are_always_ready(inner, pair, reactor) -> None:
     inner.add(pair[0].fileno(), WRITE, lambda _mask: None)
     await deferLater(reactor, 0.01)
+
+
+def test_what_broke_may_still_be_changed_and_removed(inner, pair) -> None:
+    """Its owner does not know that it broke; the owner's own end must not break too."""
+
+    def broken(_mask: int) -> None:
+        raise RuntimeError("a defect")
+
+    one, _ = pair
+    inner.add(one.fileno(), WRITE, broken)
+    inner.doRead()
+    assert inner.errors == 1
+    inner.modify(one.fileno(), READ)
+    inner.remove(one.fileno())
+    inner.forget(one.fileno())
+    assert len(inner) == 0
+
+
+def test_a_callback_that_breaks_after_it_closed_its_descriptor_hurts_no_other(inner, pair) -> None:
+    one, other = pair
+    seen: list[int] = []
+
+    def broken(_mask: int) -> None:
+        one.close()
+        raise RuntimeError("a defect")
+
+    inner.add(one.fileno(), WRITE, broken)
+    inner.add(other.fileno(), READ, seen.append)
+    inner.doRead()
+    inner.doRead()
+    assert inner.errors == 1
+    assert seen, "the other side hung up, which is told"
+
+
+def test_one_turn_is_bounded_however_many_are_ready(inner, pair) -> None:
+    called: list[int] = []
+    descriptors = [os.dup(pair[0].fileno()) for _ in range(400)]
+    try:
+        for descriptor in descriptors:
+            inner.add(descriptor, WRITE, called.append)
+        inner.doRead()
+        assert len(called) == 256
+    finally:
+        for descriptor in descriptors:
+            inner.remove(descriptor)
+            os.close(descriptor)
