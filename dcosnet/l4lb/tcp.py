@@ -85,27 +85,32 @@ class Proxy:
 
     def watch(self, listener: TcpListener) -> None:
         """Accept from it from now on."""
+        self.epoll.add(listener.fd, 0 if self.paused else READ, listener.ready)
         self._listening.add(listener)
-        if self._resume is None:
-            self.epoll.add(listener.fd, READ, listener.ready)
 
     def unwatch(self, listener: TcpListener) -> None:
         """Accept from it no longer."""
         self._listening.discard(listener)
-        if self._resume is None:
-            self.epoll.remove(listener.fd)
+        self.epoll.remove(listener.fd)
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is accepted now."""
+        return self._resume is not None
 
     def pause(self) -> None:
         """Accept nothing for a moment; who comes waits in the backlog."""
         if self._resume is None:
-            for listener in self._listening:
-                self.epoll.remove(listener.fd)
+            self._watch_all(0)
             self._resume = self.clock.callLater(PAUSE, self._go_on)
 
     def _go_on(self) -> None:
         self._resume = None
+        self._watch_all(READ)
+
+    def _watch_all(self, mask: int) -> None:
         for listener in self._listening:
-            self.epoll.add(listener.fd, READ, listener.ready)
+            self.epoll.modify(listener.fd, mask)
 
     # --- connect timeouts ---
 
@@ -153,11 +158,11 @@ class TcpListener:
                 self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             self._socket.bind((str(listener.address), listener.port))
             self._socket.listen(BACKLOG)
+            self.fd = self._socket.fileno()
+            proxy.watch(self)
         except OSError:
             self._socket.close()
             raise
-        self.fd = self._socket.fileno()
-        proxy.watch(self)
 
     def close(self) -> None:
         """Stop listening; connections that were accepted go on."""
@@ -168,6 +173,8 @@ class TcpListener:
         """Accept who waits, a few at a time."""
         proxy = self._proxy
         for _ in range(_ACCEPTS):
+            if proxy.paused:
+                return
             if proxy.counts.active >= proxy.limits.connections:
                 proxy.counts.accept_paused += 1
                 proxy.pause()
@@ -236,7 +243,11 @@ class End:
         if mask != self.mask:
             epoll = self.connection.proxy.epoll
             if self.mask < 0:
-                epoll.add(self.fd, mask, self.ready)
+                try:
+                    epoll.add(self.fd, mask, self.ready)
+                except OSError:
+                    self.connection.starved()
+                    return
             else:
                 epoll.modify(self.fd, mask)
             self.mask = mask
@@ -376,12 +387,11 @@ class Connection:
             try:
                 sock = socket.socket(self.listener.family, _NONBLOCKING)
             except OSError:
-                # Not the backend's fault, and no other would fare better.
-                proxy.counts.accept_errors += 1
-                proxy.pause()
-                self.abort()
+                self.starved()
                 return
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # A backend whose host vanishes says nothing, and we answer the client's own probes.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             status = sock.connect_ex(target.sockaddr)
             if status in (0, errno.EINPROGRESS):
                 break
@@ -391,7 +401,11 @@ class Connection:
         target.active += 1
         server = self.server = End(self, sock)
         server.peer, self.client.peer = self.client, server
-        proxy.epoll.add(server.fd, WRITE, self._connected)
+        try:
+            proxy.epoll.add(server.fd, WRITE, self._connected)
+        except OSError:
+            self.starved()
+            return
         server.mask = WRITE
         proxy.expect(self)
 
@@ -405,14 +419,21 @@ class Connection:
             if status:
                 self._give_up(status)
                 return
+        if server.socket.getsockname()[:2] == target.sockaddr:
+            # Nobody listens there, and the kernel took that very port as ours:
+            # TCP connects such a socket to itself (RFC 9293 3.5, simultaneous open).
+            self._give_up(errno.ECONNREFUSED)
+            return
         proxy = self.proxy
         proxy.reached(self)
         target.health.worked()
         proxy.epoll.rebind(server.fd, READ, server.ready)
         server.mask = READ
-        self.client.watch(READ)
-        # Most clients speak first, and have done so by now: this saves a turn.
-        self.client.read()
+        client = self.client
+        client.watch(READ)
+        if not client.closed:
+            # Most clients speak first, and have done so by now: this saves a turn.
+            client.read()
 
     def timed_out(self) -> None:
         """The backend did not answer in time."""
@@ -424,11 +445,18 @@ class Connection:
         assert server is not None
         assert target is not None
         self.proxy.reached(self)
-        server.close()
+        server.reset()
+        del server.peer
         target.active -= 1
         self.server = self.target = None
         self._failed(target, status)
         self._connect()
+
+    def starved(self) -> None:
+        """There is no descriptor or memory for it: not the backend's fault, and no other would fare better."""
+        self.proxy.counts.accept_errors += 1
+        self.proxy.pause()
+        self.abort()
 
     def _failed(self, target: Target, status: int) -> None:
         counts = self.proxy.counts

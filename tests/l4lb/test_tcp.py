@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import resource
 import socket
 from random import Random
@@ -11,6 +13,7 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
+from dcosnet.errors import DataPlaneError
 from dcosnet.l4lb import tcp
 
 from .rig import HOME, VIP, Echo, Peer, backend, free_port, listener, network, open_plane, service
@@ -250,6 +253,108 @@ async def test_accepting_survives_that_there_are_no_descriptors_left(plane, net)
     late = await net.connect(vip)
     await late.until(lambda one: one.got == b"here")
     assert plane.counts.accept_errors >= 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_descriptors_those_in_the_queue_are_left_there(plane, net) -> None:
+    """One client pays for finding out; the others wait for the end of the pause."""
+    _, port = net.serve(Echo, b"here")
+    vip = serve(plane, backend(port))
+    clients = [socket.socket() for _ in range(5)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        for client in clients:
+            client.setblocking(False)
+            client.connect_ex((str(VIP), vip))
+        with socket.socket() as probe:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (probe.fileno() + 1, hard))
+        while not plane.counts.accept_errors:
+            await deferLater(reactor, 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert plane.counts.accept_errors == 1
+    while plane.counts.connections < len(clients):
+        await deferLater(reactor, 0)
+    for client in clients:
+        client.close()
+    while plane.counts.active:
+        await deferLater(reactor, 0)
+
+
+class Full:
+    """An epoll that takes nobody new, as at the limit of watches of this user."""
+
+    def __init__(self, epoll, takes: int = 0) -> None:
+        self._epoll = epoll
+        self._takes = takes
+
+    def __getattr__(self, name: str):
+        return getattr(self._epoll, name)
+
+    def add(self, descriptor, mask, ready) -> None:
+        if not self._takes:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        self._takes -= 1
+        self._epoll.add(descriptor, mask, ready)
+
+
+@pytest.mark.parametrize("takes", [0, 1])
+@pytest_twisted.ensureDeferred
+async def test_an_epoll_that_is_full_costs_the_client_and_not_the_listener(plane, net, takes) -> None:
+    """Whether it is full before the backend is tried or once it was reached."""
+    _, port = net.serve(Echo, b"here")
+    vip = serve(plane, backend(port))
+    plane.proxy.epoll = Full(plane.epoll, takes)
+    assert await net.end(vip) in RESET
+    assert plane.counts.accept_errors == 1
+    assert plane.counts.active == 0
+    plane.proxy.epoll = plane.epoll
+    late = await net.connect(vip)
+    await late.until(lambda one: one.got == b"here")
+
+
+def test_a_listener_that_epoll_refuses_leaves_its_port_free(plane) -> None:
+    one = listener(free_port())
+    plane.proxy.epoll = Full(plane.epoll)
+    with pytest.raises(DataPlaneError):
+        plane.apply({one: service(one, backend(1))})
+    plane.proxy.epoll = plane.epoll
+    plane.apply({one: service(one, backend(1))})
+    assert plane.plane.observe().result.keys() == {one}
+
+
+@pytest_twisted.ensureDeferred
+async def test_both_sides_are_probed_while_they_are_idle(plane, net) -> None:
+    """A host that vanished is noticed by TCP keepalive; nothing else ends an idle connection."""
+    _, port = net.serve(Echo, b"here")
+    client = await net.connect(serve(plane, backend(port)))
+    await client.until(lambda one: one.got == b"here")
+    (connection,) = plane.proxy.connections
+    for end in (connection.client, connection.server):
+        assert end.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+@pytest_twisted.ensureDeferred
+async def test_connections_leave_nothing_for_the_garbage_collector(plane, net) -> None:
+    """Those that were served, and those that were refused after backends had been tried."""
+    _, port = net.serve(Echo, b"here")
+    served = serve(plane, backend(port))
+    refused = listener(free_port())
+    there = plane.plane.observe().result
+    plane.apply(there | {refused: service(refused, backend(free_port(address=str(HOME))))})
+    gc.collect()
+    gc.disable()
+    try:
+        client = await net.connect(served)
+        await client.until(lambda one: one.got == b"here")
+        client.transport.loseConnection()
+        await net.end(refused.port)
+        while plane.counts.active:
+            await deferLater(reactor, 0)
+        kinds = (tcp.Connection, tcp.End)
+        assert [one for one in gc.get_objects() if isinstance(one, kinds)] == []
+    finally:
+        gc.enable()
 
 
 @pytest_twisted.ensureDeferred
