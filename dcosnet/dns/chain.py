@@ -17,6 +17,7 @@ from random import Random
 from typing import Any
 
 import attrs
+import msgspec
 from twisted.logger import Logger
 
 from dcosnet.dns.answers import Answers, key_of
@@ -26,12 +27,13 @@ from dcosnet.dns.metrics import Counts
 from dcosnet.dns.query import AD, CD, CLASS_IN, HEADER, RD, TC, Query, Rcode, parse
 from dcosnet.dns.reply import TCP_MAX, Message, Owned, relay, render, udp_limit
 from dcosnet.dns.upstream import Forwarder
-from dcosnet.dns.wire import expand, places, wire_of
+from dcosnet.dns.wire import expand, folded, places, wire_of
 from dcosnet.dns.zone import Found, Zones
 
 log = Logger()
 
 ORDERS = 16  # of one record set that are kept ready
+PASSES = 4  # through them before one is made anew: it costs ten times what it saves
 
 Send = Callable[[bytes, Any], object]
 """Sends a reply that took time to a sender."""
@@ -45,8 +47,7 @@ class AnswerOrder(StrEnum):
     FIXED = "fixed"
 
 
-@attrs.frozen
-class _Asker:
+class _Asker(msgspec.Struct, frozen=True):
     """To whom a reply goes that takes time."""
 
     query: Query
@@ -119,7 +120,7 @@ class Chain:
         if found.outside is not None:
             return self._follow(query, found, found.outside, tcp, asker)
         if not tcp and query.plain and found.lasting:
-            self._keep(message, query, found, asker.limit)
+            return self._keep(message, query, found, asker.limit)
         self._turn += 1
         return render(query, self._ordered(found, self._turn), asker.limit, self._udp_size)
 
@@ -140,25 +141,33 @@ class Chain:
             records = records[first:] + records[:first]
         return attrs.evolve(found.message, answer=[*found.message.answer[: found.cnames], *records])
 
-    def _keep(self, message: bytes, query: Query, found: Found, limit: int) -> None:
+    def _keep(self, message: bytes, query: Query, found: Found, limit: int) -> bytes:
+        """Make the answer one of the ready ones, and give the first of its orders to this asker."""
         key = key_of(message, HEADER.size + len(query.question))
-        end = HEADER.size - 2 + len(query.question) - 4
-        canonical = _with_name(query, key[10:end])
-        choices = len(found.message.answer) - found.cnames
-        fixed = choices < 2 or self._order is AnswerOrder.FIXED
-        bodies = [
-            render(canonical, self._ordered(found, turn), limit, self._udp_size)[2:]
-            for turn in _spread(1 if fixed else choices)
-        ]
-        negative = found.message.rcode is not Rcode.NOERROR or not found.message.answer
-        self._answers.put(key, self._taking_turns(bodies), found.names, negative=negative)
+        end = HEADER.size - 2 + len(query.question)
+        canonical = _with_name(query, key[10 : end - 4])
 
-    def _taking_turns(self, bodies: list[bytes]) -> Iterator[bytes]:
-        if len(bodies) == 1:
-            return repeat(bodies[0])
-        if self._order is AnswerOrder.RANDOM:
-            return iter(partial(self._rng.choice, bodies), None)
-        return cycle(bodies)
+        def make(turn: int) -> bytes:
+            return render(canonical, self._ordered(found, turn), limit, self._udp_size)[2:]
+
+        choices = len(found.message.answer) - found.cnames
+        bodies, orders = self._taking_turns(make, choices)
+        body = next(bodies)
+        negative = found.message.rcode is not Rcode.NOERROR or not found.message.answer
+        self._answers.put(
+            key, bodies, found.names, about=query.name, octets=orders * (len(body) + len(key)), negative=negative
+        )
+        return message[:2] + body[: HEADER.size - 2] + query.question + body[end:]
+
+    def _taking_turns(self, make: Callable[[int], bytes], choices: int) -> tuple[Iterator[bytes], int]:
+        """The orders of an answer without end, each made when it is first needed, and how many are held."""
+        if choices < 2 or self._order is AnswerOrder.FIXED:
+            return repeat(make(0)), 1
+        # Not from the first record: a zone that changes all the time would give that to everybody.
+        self._turn += 1
+        if choices <= ORDERS and self._order is AnswerOrder.ROUND_ROBIN:
+            return cycle(map(make, range(self._turn, self._turn + choices))), choices
+        return _moving(make, self._turn, choices), ORDERS
 
     # --- everybody else's -----------------------------------------------------
 
@@ -173,7 +182,7 @@ class Chain:
             )
         body = self._body(query, query.question)
         done = partial(self._relay, asker)
-        if not self._forwarder.ask(body, query.question.lower(), tcp, servers, done):
+        if not self._forwarder.ask(body, folded(query.question), tcp, servers, done):
             return self._fail(asker, Rcode.SERVFAIL, ExtendedError(ErrorCode.OTHER, "too many queries under way"))
         return None
 
@@ -231,9 +240,23 @@ def _with_name(query: Query, name: bytes) -> Query:
     return Query(query.id, query.flags, name + query.question[-4:], query.name, query.type, query.edns)
 
 
-def _spread(count: int) -> list[int]:
-    """Which of `count` rotations are kept: all, or ORDERS of them evenly apart."""
-    return list(range(count)) if count <= ORDERS else [index * count // ORDERS for index in range(ORDERS)]
+def _moving(make: Callable[[int], bytes], start: int, choices: int) -> Iterator[bytes]:
+    """
+    ORDERS orders at a time, evenly apart.
+
+    One is replaced by its successor each PASSES rounds, so that in the long run
+    every record has been the first equally often.
+    """
+    turns = [start + index * choices // ORDERS for index in range(ORDERS)]
+    bodies = []
+    for turn in turns:
+        bodies.append(make(turn))
+        yield bodies[-1]
+    for index in cycle(range(ORDERS)):
+        for _ in range(PASSES):
+            yield from bodies
+        turns[index] += 1
+        bodies[index] = make(turns[index])
 
 
 def _continued(found: Found, reply: bytes, at: int) -> Message | None:

@@ -92,6 +92,11 @@ def text_of(name: bytes) -> str:
     return ".".join(labels)
 
 
+def folded(question: bytes) -> bytes:
+    """A question with its name in lower case; type and class are numbers and stay: type 65 looks like "A"."""
+    return question[:-4].lower() + question[-4:]
+
+
 def wire_of(name: str) -> bytes:
     """The wire form of a plain dotted name. Raises ValueError when DNS cannot hold it."""
     parts = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from ipaddress import IPv4Address
 
 import dns.edns
@@ -14,9 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dcosnet.dns.chain import ORDERS, PASSES
 from dcosnet.dns.query import parse
 from dcosnet.model.net import parse_endpoint
 from dcosnet.model.zone import Zone, address_record, apex_records
+
+
+def a(text):
+    return address_record(IPv4Address(text))
 
 
 def addresses(reply):
@@ -150,6 +156,33 @@ def test_random_order_holds_all_records(serve) -> None:
     orders = {tuple(addresses(server.ask("web.test"))) for _ in range(30)}
     assert len(orders) > 1
     assert {frozenset(order) for order in orders} == {frozenset(["10.0.0.1", "10.0.0.2", "10.0.0.3"])}
+
+
+def test_random_order_of_two_is_not_decided_once(serve) -> None:
+    """A coin that falls once would give one of two backends all that comes."""
+    names = [f"two{index}.test" for index in range(20)]
+    server = serve([Zone("test", dict.fromkeys(names, (a("10.0.0.1"), a("10.0.0.2"))))], answer_order="random")
+    for name in names:
+        assert len({addresses(server.ask(name))[0] for _ in range(100)}) == 2
+
+
+def test_of_a_long_set_every_record_comes_first_equally_often(serve) -> None:
+    """Clients take the first: a few kept orders would send all of them to a few backends."""
+    count = 40
+    server = serve([Zone("test", {"long.test": tuple(a(f"10.2.0.{index}") for index in range(count))})])
+    wire = dns.message.make_query("long.test", "A", use_edns=0, payload=1232).to_wire()
+    firsts = Counter(server.raw(wire)[12 + 15 + 12 : 12 + 15 + 16] for _ in range(ORDERS * PASSES * ORDERS * count))
+    assert len(firsts) == count
+    assert max(firsts.values()) < 1.1 * min(firsts.values())
+
+
+def test_a_set_that_changes_all_the_time_is_still_shared_out(server) -> None:
+    """Each change makes the answer anew; it must not begin with the same record each time."""
+    firsts = set()
+    for _ in range(6):
+        firsts.add(addresses(server.ask("web.test"))[0])
+        server.publish(frozenset({"web.test"}))
+    assert len(firsts) == 3
 
 
 @pytest.mark.parametrize(

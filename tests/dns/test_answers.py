@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcosnet.dns.access import AccessList
-from dcosnet.dns.answers import Answers, key_of
+from dcosnet.dns.answers import MAX_OCTETS, MAX_VARIANTS, Answers, key_of
 from dcosnet.dns.chain import AnswerOrder, Chain
 from dcosnet.dns.forward import Routes
 from dcosnet.dns.metrics import Counts
@@ -140,11 +140,15 @@ def test_every_question_is_fresh_after_a_change_below() -> None:
     assert [wire for wire in WIRES if world.receive(wire, ("client",)) != world.fresh(wire)] == []
 
 
+def keep(answers: Answers, key: bytes, *names: str, octets: int = 1, negative: bool = False) -> None:
+    answers.put(key, repeat(b"x"), frozenset(names), about=names[-1], octets=octets, negative=negative)
+
+
 def test_a_change_forgets_only_what_it_makes_wrong() -> None:
     """Ten thousand other names stay ready."""
     answers = Answers()
     for index in range(100):
-        answers.put(b"%d" % index, repeat(b"x"), frozenset([f"n{index}"]), negative=False)
+        keep(answers, b"%d" % index, f"n{index}")
     answers.forget(["n7", "unknown"])
     assert len(answers) == 99
     assert b"7" not in answers.ready
@@ -153,9 +157,9 @@ def test_a_change_forgets_only_what_it_makes_wrong() -> None:
 def test_made_up_names_push_out_only_each_other() -> None:
     """A flood of absent names leaves the names in use."""
     answers = Answers(max_positive=10, max_negative=10)
-    answers.put(b"used", repeat(b"x"), frozenset(["used"]), negative=False)
+    keep(answers, b"used", "used")
     for index in range(1000):
-        answers.put(b"%d" % index, repeat(b"x"), frozenset([f"n{index}"]), negative=True)
+        keep(answers, b"%d" % index, f"n{index}", negative=True)
     assert len(answers) == 11
     assert b"used" in answers.ready
 
@@ -164,10 +168,37 @@ def test_the_oldest_goes_first() -> None:
     """And nothing of it is left behind."""
     answers = Answers(max_positive=2, max_negative=2)
     for index in range(3):
-        answers.put(b"%d" % index, repeat(b"x"), frozenset(["shared", f"n{index}"]), negative=False)
+        keep(answers, b"%d" % index, "shared", f"n{index}")
     assert set(answers.ready) == {b"1", b"2"}
     answers.forget(["shared"])
     assert len(answers) == 0
+
+
+def test_long_answers_take_the_room_of_many() -> None:
+    """What is bounded is memory: sixteen orders of a long record set are no single entry."""
+    answers = Answers()
+    for index in range(100):
+        keep(answers, b"%d" % index, f"n{index}", octets=MAX_OCTETS // 10)
+    assert set(answers.ready) == {b"%d" % index for index in range(90, 100)}
+    answers.forget(["n95"])
+    keep(answers, b"new", "new", octets=MAX_OCTETS // 10)
+    assert len(answers) == 10
+    answers.clear()
+    keep(answers, b"huge", "huge", octets=MAX_OCTETS)
+    assert len(answers) == 1
+
+
+def test_made_up_variants_of_a_name_do_not_push_out_other_names() -> None:
+    """Anybody can ask for one name with 65536 EDNS sizes."""
+    answers = Answers(max_positive=MAX_VARIANTS + 1)
+    keep(answers, b"used", "used")
+    for index in range(10 * MAX_VARIANTS):
+        keep(answers, b"%d" % index, "shared", "web")
+    assert len(answers) == MAX_VARIANTS + 1
+    assert b"used" in answers.ready
+    answers.forget(["shared"])
+    keep(answers, b"again", "shared", "web")
+    assert b"again" in answers.ready
 
 
 def test_a_type_that_looks_like_a_letter_is_not_folded() -> None:
