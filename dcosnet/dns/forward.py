@@ -55,8 +55,6 @@ class Routes:
 
     def find(self, name: str) -> tuple[Endpoint, ...] | None:
         """The servers for a name, perhaps none; None when the name must not leave this host."""
-        if not self._zones and not name:
-            return self._default
         for suffix in suffixes(name):
             if suffix in PRIVATE:
                 return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 
 from dcosnet.dns.forward import DEADLINE, Race, Score
 from dcosnet.dns.metrics import Counts
+from dcosnet.dns.wire import folded
 from dcosnet.io.udp import Datagrams, Sender, Udp
 from dcosnet.model.net import Endpoint
 
@@ -31,8 +32,18 @@ SOCKETS = 4  # per upstream: a forger must guess a port as well as an id
 IN_FLIGHT = 1024
 TICK = 0.05  # s: one timer for all races, since one each costs more than the race
 TIMEOUT = DEADLINE
+_IDS = 512  # drawn at a time: a system call for each would be a tenth of the work
 
 Done = Callable[["bytes | None"], None]
+
+
+def _random_ids() -> Iterator[int]:
+    """Ids that nobody can guess, drawn from the system many at a time."""
+    while True:
+        yield from memoryview(secrets.token_bytes(_IDS * 2)).cast("H")
+
+
+_ids = _random_ids()
 
 
 class _Pending:
@@ -49,11 +60,11 @@ class _Pending:
 
 
 def _matches(message: bytes, question: bytes) -> bool:
-    """Whether a message is a reply to a query with this question (in lower case)."""
+    """Whether a message is a reply to a query with this question (its name in lower case)."""
     if message[2] & 0xF8 != 0x80:  # QR, and opcode QUERY
         return False
     if message[4:6] == b"\0\1":
-        return message[12 : 12 + len(question)].lower() == question
+        return folded(message[12 : 12 + len(question)]) == question
     # Some servers say FORMERR and the like with a header alone.
     return message[4:6] == b"\0\0" and len(message) == 12 and bool(message[3] & 0xF)
 
@@ -78,9 +89,9 @@ class Upstream:
             return False
         self._turn += 1
         sock, table = self._sockets[self._turn % len(self._sockets)]
-        id_ = secrets.randbits(16)
+        id_ = next(_ids)
         while id_ in table:
-            id_ = secrets.randbits(16)
+            id_ = next(_ids)
         if not sock.send(id_.to_bytes(2, "big") + body):
             self._failed("unreachable")
             return False
@@ -260,7 +271,7 @@ class Forwarder:
         """
         Ask; `done(reply, or None when nobody gave one)` is called once, perhaps before this returns.
 
-        `body` is a query without its id, `question` its question in lower case.
+        `body` is a query without its id, `question` its question with the name in lower case.
         False when too much is under way: then `done` is not called.
         """
         if self._waiting >= IN_FLIGHT:

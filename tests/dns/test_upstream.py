@@ -187,6 +187,16 @@ def test_equal_questions_under_way_are_asked_once(two) -> None:
     later(server, 3)
 
 
+def test_types_that_look_like_letters_are_not_merged(two) -> None:
+    """HTTPS is type 65, "A"; type 97 is "a", and another question."""
+    server, one, other = two
+    one.silent = other.silent = True
+    for type_ in ("TYPE65", "TYPE97"):
+        assert ask(server, type_=type_) is None
+    assert [int(query.question[0].rdtype) for query in one.asked] == [65, 97]
+    later(server, 3)
+
+
 def test_too_much_under_way_is_shed_with_a_reply(two) -> None:
     """Counted, and SERVFAIL at once."""
     server, one, other = two
