@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from dcosnet.interfaces import IMetrics, IToolbox
 from dcosnet.model.metric import Metric, Sample
+from dcosnet.ops.connections import Bounded
 from dcosnet.ops.http import Counts
 
 
@@ -23,6 +24,7 @@ class OpsMetrics:
 
     _toolbox: IToolbox
     _counts: Counts
+    _clients: Bounded
 
     def collect(self) -> Iterator[Metric]:
         """Label values are ours: classes of status, reasons, names of parts."""
@@ -61,4 +63,16 @@ class OpsMetrics:
             "HTTP requests whose client left before the reply.",
             "counter",
             [Sample(self._counts.abandoned)],
+        )
+        yield Metric(
+            "dcosnet_ops_connections",
+            "Clients that are connected.",
+            "gauge",
+            [Sample(len(self._clients.protocols))],
+        )
+        yield Metric(
+            "dcosnet_ops_displaced_total",
+            "Clients that were cut off to make room for others, longest silent first.",
+            "counter",
+            [Sample(self._clients.displaced)],
         )

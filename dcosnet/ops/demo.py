@@ -28,6 +28,7 @@ from dcosnet.model.net import Address, Endpoint, parse_endpoint, sort_key
 from dcosnet.model.viplabels import ZONE
 from dcosnet.model.zone import Zone
 from dcosnet.ops.banner import Example, banner, pick
+from dcosnet.ops.connections import Bounded
 from dcosnet.ops.http import IDLE_TIMEOUT, QuietSite
 from dcosnet.ops.listening import ListeningService, Socket
 
@@ -66,7 +67,8 @@ def _backend(reactor: Any, text: str) -> ListeningService:
         raise ConfigError("demo.backends", str(error)) from None
     interface = str(endpoint.address).replace(":", "\\:")
     site = QuietSite(Hello(endpoint), timeout=IDLE_TIMEOUT, reactor=reactor)
-    return ListeningService(reactor, [Socket(f"tcp:{endpoint.port}:interface={interface}", "demo.backends")], site)
+    where = Socket(f"tcp:{endpoint.port}:interface={interface}", "demo.backends")
+    return ListeningService(reactor, [where], Bounded(site))
 
 
 class Hello(Resource):

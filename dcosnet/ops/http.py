@@ -3,8 +3,8 @@ HTTP in front of the resources: one twisted.web leaf that serves them all.
 
 Checks who asks, finds the resource, waits for its reply and writes it. What a
 resource raises becomes a 500 that says nothing of it; the log has it. Limits:
-bodies of 1 MiB, headers as twisted.web has them (16 KiB in all, 500 lines), and
-a minute of silence on a connection.
+bodies of 1 MiB, headers as twisted.web has them (16 KiB in all, 500 lines), a
+minute of silence on a connection, and as many connections as `connections` says.
 """
 
 from __future__ import annotations
@@ -27,12 +27,16 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from dcosnet.model.rest import RestReply, RestRequest, refuse
+from dcosnet.ops.connections import Bounded, Connection
 from dcosnet.ops.guard import foreign_write, host_known
 from dcosnet.ops.routes import Routes
 
 BODY_MAX = 1 << 20
 IDLE_TIMEOUT = 60.0
 _PARAMETERS_MAX = 64
+
+# RFC 9110 15.5.20; twisted.web does not know it.
+_REASONS = {**http.RESPONSES, 421: b"Misdirected Request"}
 
 # No page of another site may frame or sniff what is answered here, and nothing
 # of it is kept: it is old after a second.
@@ -106,6 +110,7 @@ class BoundedRequest(Request):
     def process(self) -> None:
         """Go on to the resource, unless the reply was given already."""
         if not self.oversize:
+            cast("Connection", self.channel.transport).asked()
             super().process()
 
     def connectionLost(self, reason: Failure) -> None:
@@ -229,7 +234,7 @@ class Root(Resource):
             return
         body = encode(reply.body)  # bytes already, unless it is an error of our own making
         self.counts.replies[f"{reply.status // 100}xx"] += 1
-        request.setResponseCode(reply.status, http.RESPONSES.get(reply.status))
+        request.setResponseCode(reply.status, _REASONS.get(reply.status))
         request.setHeader("server", "dcosnet")
         if reply.status != 304:  # RFC 9110 15.4.5: it would speak of the body that is not sent
             request.setHeader("content-type", reply.content_type)
@@ -249,6 +254,6 @@ class QuietSite(Site):
         """Nothing: what happens per request is a counter."""
 
 
-def make_site(root: Root, reactor: IReactorTime) -> Site:
-    """What speaks HTTP with one client; `reactor` tells when a silent one is dropped."""
-    return QuietSite(root, requestFactory=BoundedRequest, timeout=IDLE_TIMEOUT, reactor=reactor)
+def make_site(root: Root, reactor: IReactorTime) -> Bounded:
+    """What speaks HTTP with each client; `reactor` tells when a silent one is dropped."""
+    return Bounded(QuietSite(root, requestFactory=BoundedRequest, timeout=IDLE_TIMEOUT, reactor=reactor))

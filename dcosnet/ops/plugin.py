@@ -74,10 +74,11 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
     except ValueError as error:
         raise ConfigError("ops", str(error)) from None
     root = Root(routes, own_names(toolbox.node))
-    metrics.append(OpsMetrics(toolbox, root.counts))
+    site = make_site(root, toolbox.reactor)
+    metrics.append(OpsMetrics(toolbox, root.counts, site))
 
     service = MultiService()
-    http = ListeningService(toolbox.reactor, sockets, make_site(root, toolbox.reactor))
+    http = ListeningService(toolbox.reactor, sockets, site)
     http.setServiceParent(service)
     manhole = None
     if settings.manhole is not None:

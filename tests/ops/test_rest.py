@@ -8,10 +8,12 @@ from types import SimpleNamespace
 
 import attrs
 import pytest
+from twisted.internet.protocol import ServerFactory
 
 from dcosnet.interfaces import IRestResource, ITaskSource, IViews, IZone
 from dcosnet.model.facts import SourceStatus
 from dcosnet.model.metric import Histogram, Metric, Sample
+from dcosnet.ops.connections import Bounded
 from dcosnet.ops.counts import OpsMetrics
 from dcosnet.ops.http import Counts, encode
 from dcosnet.ops.rest.hosts import Hosts
@@ -45,7 +47,7 @@ def make(toolbox) -> dict[str, IRestResource]:
         Status(toolbox, lambda: 12.5),
         Live(),
         Ready(toolbox),
-        Metrics(make_registry([OpsMetrics(toolbox, Counts())])),
+        Metrics(make_registry([OpsMetrics(toolbox, Counts(), Bounded(ServerFactory()))])),
         Page(toolbox, views, zones, sources, lambda: 12.5),
     ]
     return {resource.path: resource for resource in resources}
