@@ -75,7 +75,8 @@ class Schedule:
         """
         left: Sequence[Target] = self._open
         if tried:
-            left = [target for target in left if target not in tried]
+            gone = set(tried)
+            left = [target for target in left if target not in gone]
         if len(left) > 1 and now < self._troubled:
             left = [target for target in left if not target.health.suspect(now)] or left
         if not left:

@@ -9,6 +9,7 @@ when it has been idle, or has to make room.
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import TYPE_CHECKING
 
@@ -88,11 +89,11 @@ class UdpListener:
             if self.family == socket.AF_INET6:
                 self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             self._socket.bind((str(listener.address), listener.port))
+            self.fd = self._socket.fileno()
+            relay.epoll.add(self.fd, READ, self.ready)
         except OSError:
             self._socket.close()
             raise
-        self.fd = self._socket.fileno()
-        relay.epoll.add(self.fd, READ, self.ready)
 
     def close(self) -> None:
         """Stop listening. Its flows end too: without the socket no reply could come from the VIP."""
@@ -154,13 +155,24 @@ class Flow:
     def begin(cls, listener: UdpListener, key: Client) -> Flow | None:
         """A flow to a backend; None, and counted, when there is none."""
         found = _reach(listener, ())
-        return None if found is None else cls(listener, key, *found)
+        if found is None:
+            return None
+        try:
+            return cls(listener, key, *found)
+        except OSError:
+            listener.relay.counts.udp_dropped += 1
+            return None
 
     def _attach(self, target: Target, sock: socket.socket) -> None:
+        """Take a socket to a backend. Raises OSError, with the socket closed, when epoll refuses it."""
+        try:
+            self._listener.relay.epoll.add(sock.fileno(), READ, self.ready)
+        except OSError:
+            sock.close()
+            raise
         self.target = target
         self._socket = sock
         target.active += 1
-        self._listener.relay.epoll.add(sock.fileno(), READ, self.ready)
 
     def close(self) -> None:
         """Close its socket; whoever closes it takes it out of the table."""
@@ -170,20 +182,23 @@ class Flow:
 
     def forward(self, data: memoryview) -> None:
         """Send a client's datagram to the backend."""
+        if not self._send(data):
+            self._move([bytes(data)] if self._pending is None else [self._pending, bytes(data)])
+
+    def _send(self, data: memoryview | bytes) -> bool:
+        """False where the backend refused a datagram before this one; this one was not sent then."""
         counts = self._listener.relay.counts
         try:
             self._socket.send(data)
         except ConnectionRefusedError:
-            # The error belongs to a datagram before this one; this one was not sent.
-            datagrams = [bytes(data)] if self._pending is None else [self._pending, bytes(data)]
-            self._move(datagrams)
-            return
+            return False
         except OSError:
             counts.udp_dropped += 1
-            return
+            return True
         counts.to_backend += len(data)
         if self._tried:
             self._pending = bytes(data) if len(data) <= KEPT else None
+        return True
 
     def ready(self, _mask: int) -> None:
         """Pass on what the backend sent, or move on when it refused."""
@@ -207,23 +222,29 @@ class Flow:
             self._listener.reply(view[:length], self._client)
 
     def _move(self, datagrams: list[bytes]) -> None:
-        """Leave a backend that refused, and send what it lost to the next."""
+        """Leave a backend that refused, and send what it lost to the next that does not refuse at once."""
         listener = self._listener
         relay = listener.relay
-        relay.counts.connect_refused += 1
-        listener.schedule.failed(self.target, relay.clock.seconds())
-        tried = self._tried or (self.target,)
-        self.close()
-        found = _reach(listener, tried)
-        if found is None:
-            relay.flows.pop(self._key)
-            return
-        relay.counts.retries += 1
-        target, sock = found
-        self._tried, self._pending = (*tried, target), None
-        self._attach(target, sock)
-        for datagram in datagrams:
-            self.forward(memoryview(datagram))
+        self._tried = self._tried or (self.target,)
+        while True:
+            relay.counts.connect_refused += 1
+            listener.schedule.failed(self.target, relay.clock.seconds())
+            self.close()
+            found = _reach(listener, self._tried)
+            if found is None:
+                relay.flows.pop(self._key)
+                return
+            target, sock = found
+            try:
+                self._attach(target, sock)
+            except OSError:
+                relay.counts.udp_dropped += 1
+                relay.flows.pop(self._key)
+                return
+            relay.counts.retries += 1
+            self._tried, self._pending = (*self._tried, target), None
+            if all(map(self._send, datagrams)):
+                return
 
 
 def _reach(listener: UdpListener, tried: tuple[Target, ...]) -> tuple[Target, socket.socket] | None:
@@ -242,9 +263,16 @@ def _reach(listener: UdpListener, tried: tuple[Target, ...]) -> tuple[Target, so
             return None
         sock.setblocking(False)
         status = sock.connect_ex(target.sockaddr)
+        if not status and sock.getsockname()[:2] == target.sockaddr:
+            # The kernel took the backend's own port as ours, so nobody else
+            # is there: it would answer the client with its own datagrams.
+            status = errno.ECONNREFUSED
         if not status:
             return target, sock
         sock.close()
-        relay.counts.connect_unreachable += 1
+        if status == errno.ECONNREFUSED:
+            relay.counts.connect_refused += 1
+        else:
+            relay.counts.connect_unreachable += 1
         listener.schedule.failed(target, now)
         tried = (*tried, target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from dcosnet.model.vip import Backend, VipKey
 
 VIP = ip_address("127.11.3.4")
 HOME = ip_address("127.0.0.1")
+LARGEST = 65507  # of a datagram over IPv4
 PATIENCE = 20  # seconds until a test that hangs fails
 
 
@@ -85,6 +87,23 @@ def open_plane(**limits: float) -> Iterator[Plane]:
         assert made.epoll.errors == 0
     finally:
         made.close()
+
+
+class FullEpoll:
+    """An epoll that takes nobody new, as at the limit of watches of this user."""
+
+    def __init__(self, epoll, takes: int = 0) -> None:
+        self._epoll = epoll
+        self._takes = takes
+
+    def __getattr__(self, name: str):
+        return getattr(self._epoll, name)
+
+    def add(self, descriptor, mask, ready) -> None:
+        if not self._takes:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        self._takes -= 1
+        self._epoll.add(descriptor, mask, ready)
 
 
 @implementer(IHalfCloseableProtocol)
@@ -206,7 +225,7 @@ class Net:
             def datagramReceived(self, data: bytes, address) -> None:
                 self.transport.write(prefix + data, address)
 
-        port = reactor.listenUDP(0, Answer(), interface=str(HOME))
+        port = reactor.listenUDP(0, Answer(), interface=str(HOME), maxPacketSize=LARGEST)
         self._ports.append(port)
         return port.getHost().port
 
@@ -226,7 +245,7 @@ class Net:
 
     def udp_client(self) -> UdpClient:
         client = UdpClient()
-        self._ports.append(reactor.listenUDP(0, client, interface=str(HOME)))
+        self._ports.append(reactor.listenUDP(0, client, interface=str(HOME), maxPacketSize=LARGEST))
         return client
 
     async def close(self) -> None:

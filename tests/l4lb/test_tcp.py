@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import resource
 import socket
@@ -16,7 +15,7 @@ from twisted.internet.task import deferLater
 from dcosnet.errors import DataPlaneError
 from dcosnet.l4lb import tcp
 
-from .rig import HOME, VIP, Echo, Peer, backend, free_port, listener, network, open_plane, service
+from .rig import HOME, VIP, Echo, FullEpoll, Peer, backend, free_port, listener, network, open_plane, service
 
 # Twisted's names for a reset, after the connection was made and before it knew.
 RESET = {"ConnectionLost", "ConnectError"}
@@ -281,30 +280,13 @@ async def test_without_descriptors_those_in_the_queue_are_left_there(plane, net)
         await deferLater(reactor, 0)
 
 
-class Full:
-    """An epoll that takes nobody new, as at the limit of watches of this user."""
-
-    def __init__(self, epoll, takes: int = 0) -> None:
-        self._epoll = epoll
-        self._takes = takes
-
-    def __getattr__(self, name: str):
-        return getattr(self._epoll, name)
-
-    def add(self, descriptor, mask, ready) -> None:
-        if not self._takes:
-            raise OSError(errno.ENOSPC, "no space left on device")
-        self._takes -= 1
-        self._epoll.add(descriptor, mask, ready)
-
-
 @pytest.mark.parametrize("takes", [0, 1])
 @pytest_twisted.ensureDeferred
 async def test_an_epoll_that_is_full_costs_the_client_and_not_the_listener(plane, net, takes) -> None:
     """Whether it is full before the backend is tried or once it was reached."""
     _, port = net.serve(Echo, b"here")
     vip = serve(plane, backend(port))
-    plane.proxy.epoll = Full(plane.epoll, takes)
+    plane.proxy.epoll = FullEpoll(plane.epoll, takes)
     assert await net.end(vip) in RESET
     assert plane.counts.accept_errors == 1
     assert plane.counts.active == 0
@@ -315,7 +297,7 @@ async def test_an_epoll_that_is_full_costs_the_client_and_not_the_listener(plane
 
 def test_a_listener_that_epoll_refuses_leaves_its_port_free(plane) -> None:
     one = listener(free_port())
-    plane.proxy.epoll = Full(plane.epoll)
+    plane.proxy.epoll = FullEpoll(plane.epoll)
     with pytest.raises(DataPlaneError):
         plane.apply({one: service(one, backend(1))})
     plane.proxy.epoll = plane.epoll

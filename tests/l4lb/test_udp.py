@@ -11,7 +11,7 @@ from twisted.internet.task import deferLater
 
 from dcosnet.model.net import Protocol
 
-from .rig import HOME, VIP, backend, free_port, listener, network, open_plane, service
+from .rig import HOME, LARGEST, VIP, FullEpoll, backend, free_port, listener, network, open_plane, service
 
 UDP = Protocol.UDP
 
@@ -117,3 +117,38 @@ async def test_flows_end_with_their_listener(plane, net) -> None:
     plane.apply({})
     assert len(plane.relay.flows) == 0
     assert len(plane.epoll) == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_any_number_of_backends_may_refuse_before_one_answers(plane, net) -> None:
+    """Two datagrams are on their way, so that each refusal is seen at once; the listener lives on."""
+    dead = [backend(port) for port in {free_port(socket.SOCK_DGRAM, str(HOME)) for _ in range(700)}]
+    one = serve(plane, *dead)
+    client = net.udp_client()
+    for _ in range(2):
+        client.transport.write(b"?", (str(VIP), one.port))
+    while not plane.counts.refused:
+        await deferLater(reactor, 0)
+    assert plane.epoll.errors == 0
+    plane.apply({one: service(one, backend(net.serve_udp(b"b:")))})
+    assert await client.ask(b"!", one.port) == b"b:!"
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_epoll_that_is_full_costs_the_datagram_and_not_the_listener(plane, net) -> None:
+    one = serve(plane, backend(net.serve_udp(b"a:")))
+    client = net.udp_client()
+    plane.relay.epoll = FullEpoll(plane.epoll)
+    client.transport.write(b"lost", (str(VIP), one.port))
+    while not plane.counts.udp_dropped:
+        await deferLater(reactor, 0)
+    plane.relay.epoll = plane.epoll
+    assert len(plane.relay.flows) == 0
+    assert await client.ask(b"1", one.port) == b"a:1"
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_largest_datagram_passes_both_ways(plane, net) -> None:
+    one = serve(plane, backend(net.serve_udp(b"")))
+    data = bytes(LARGEST)
+    assert await net.udp_client().ask(data, one.port) == data
