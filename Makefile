@@ -1,7 +1,7 @@
 # What a person does with a clone. `make` alone says what there is.
 #
 # The environment is made once, in .venv, and again when pyproject.toml changes.
-# Nothing outside of the clone is written, except by system-deps.
+# Nothing outside of the clone is written, except pip's cache and what system-deps installs.
 
 PYTHON ?= python3
 VENV   := .venv
