@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
 import attrs
@@ -86,6 +87,8 @@ ConfigPath = Path
 """
 A path, absolute once it is read: against the directory of the file that names
 it, or the current one for the environment and `--set`. Give absolute defaults.
+".." is taken by the letters, for people to read "/srv/a" and not "/srv/etc/../a";
+links are not looked at, so "link/../a" is beside the link, not beside its target.
 """
 
 IpAddress = Address
@@ -145,7 +148,7 @@ def _path(value: object, base: Path) -> Path:
     text = _text(value, "a path")
     if not text or "\0" in text:
         raise ValueError(f"{text!r} is not a path")
-    return base / text
+    return Path(normpath(base / text))
 
 
 def _address(value: object, _base: Path) -> Address:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
+from pathlib import PurePath
 from typing import Any
 
 import attrs
@@ -71,8 +72,12 @@ def connectable(listen: object) -> Endpoint | None:
     return None
 
 
-def banner(example: Example, facts: Mapping[str, Mapping[str, Any]]) -> str:
-    """The text for an example; `facts` is what the toolbox's `describe` gives. What would not work is left out."""
+def banner(example: Example, facts: Mapping[str, Mapping[str, Any]], here: PurePath | None = None) -> str:
+    """
+    The text for an example; `facts` is what the toolbox's `describe` gives. What would not work is left out.
+
+    Files below `here`, where the reader stands, are told from there.
+    """
     lines = ["", "dcosnet is ready."]
     web = connectable(facts.get("ops", {}).get("listen"))
     if web is not None:
@@ -83,8 +88,9 @@ def banner(example: Example, facts: Mapping[str, Mapping[str, Any]]) -> str:
         lines.append(f"    dig @{dns.address} -p {dns.port} {example.name} +short")
     lines.append(f"    curl http://{Endpoint(example.address, example.port)}/")
     if example.origins:
-        folder = facts.get("files", {}).get("path")  # origins are file names within it
-        written = [f"{folder}/{origin}" if folder else origin for origin in example.origins]
-        lines += ["", "  Then edit, and paste again:", *(f"    {origin}" for origin in written)]
+        folder = PurePath(facts.get("files", {}).get("path", ""))  # origins are file names within it
+        if here is not None and folder.is_relative_to(here):
+            folder = folder.relative_to(here)
+        lines += ["", "  Then edit, and paste again:", *(f"    {folder / origin}" for origin in example.origins)]
     lines += ["", "  Control-C ends it.", ""]
     return "\n".join(lines) + "\n"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 from typing import Any, TextIO
 
 import msgspec
@@ -128,8 +129,16 @@ class Announcement(Service):
             return
         self._told = example
         if self._out is not None:
-            self._out.write(banner(example, self._toolbox.describe()))
+            self._out.write(banner(example, self._toolbox.describe(), _here()))
             self._out.flush()
+
+
+def _here() -> Path | None:
+    """The directory that the person stands in; None if somebody removed it."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
 
 
 def _addresses(zone: Zone) -> Mapping[str, Sequence[Address]]:

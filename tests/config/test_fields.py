@@ -87,6 +87,23 @@ def test_path_is_relative_to_its_file() -> None:
     assert READERS[Path]("/srv/node.pem", BASE) == Path("/srv/node.pem")
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("../.demo", "/etc/.demo"), ("./a//b/../c/.", "/etc/dcosnet/a/c"), ("/../x", "/x"), (".", "/etc/dcosnet")],
+)
+def test_path_is_shown_as_people_would_write_it(text: str, told: str) -> None:
+    """A page that says /etc/dcosnet/../.demo makes its reader calculate."""
+    assert str(READERS[Path](text, BASE)) == told
+
+
+def test_path_does_not_follow_links(tmp_path) -> None:
+    """A link may be changed to point elsewhere while we run; the name stays what was configured."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    assert READERS[Path]("link/a", tmp_path) == tmp_path / "link" / "a"
+    assert READERS[Path]("link/../a", tmp_path) == tmp_path / "a"
+
+
 def test_addresses_and_ranges_are_read_strictly() -> None:
     """Short forms are refused, whichever family is asked for."""
     assert READERS[IpAddress]("::1", BASE) == ip_address("::1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import socket
 from ipaddress import ip_address
+from pathlib import PurePath
 
 import attrs
 import pytest
@@ -82,6 +83,9 @@ def test_lines_that_would_not_work_are_left_out() -> None:
     assert "page" not in banner(example, {})
     assert "curl http://[fd01::1]:80/" in banner(example, {})
     assert "/etc/d/shop.toml" in banner(example, FACTS)
+    assert "    d/shop.toml\n" in banner(example, FACTS, PurePath("/etc"))
+    assert "    /etc/d/shop.toml\n" in banner(example, FACTS, PurePath("/srv"))
+    assert "    shop.toml\n" in banner(example, {"files": {}}, PurePath("/etc"))
     assert "edit" not in banner(attrs.evolve(example, origins=()), FACTS)
 
 
