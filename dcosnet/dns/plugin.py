@@ -27,6 +27,7 @@ from dcosnet.dns.upstream import Forwarder
 from dcosnet.dns.zone import Zones
 from dcosnet.errors import ConfigError, ConfigErrors
 from dcosnet.interfaces import IMetrics, IToolbox, IZone, Part
+from dcosnet.io.host import is_local
 from dcosnet.io.udp import SIZE, CannotBind, RealUdp, Udp
 from dcosnet.model.cell import Changed
 from dcosnet.model.net import Endpoint, parse_address, parse_endpoint
@@ -223,7 +224,9 @@ def _routes(settings: Settings, listen: Sequence[Endpoint], problems: list[Confi
             except ValueError as error:
                 problems.append(ConfigError(path, str(error)))
                 continue
-            if _is_own(endpoint, listen):
+            if endpoint.address.is_unspecified:
+                problems.append(ConfigError(path, f"{endpoint} is no server's address; name the server's own"))
+            elif _is_own(endpoint, listen):
                 problems.append(
                     ConfigError(path, f"{endpoint} is this server itself; queries would go round in circles")
                 )
@@ -249,6 +252,13 @@ def _routes(settings: Settings, listen: Sequence[Endpoint], problems: list[Confi
 def _is_own(endpoint: Endpoint, listen: Sequence[Endpoint]) -> bool:
     return any(
         own.port == endpoint.port
-        and (own.address == endpoint.address or (own.address.is_unspecified and endpoint.address.is_loopback))
+        and (
+            own.address == endpoint.address
+            or (
+                own.address.is_unspecified
+                and own.address.version == endpoint.address.version
+                and is_local(endpoint.address)
+            )
+        )
         for own in listen
     )

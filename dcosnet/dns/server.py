@@ -8,11 +8,13 @@ is not read from, and one that asks nothing for IDLE seconds is gone.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from ipaddress import IPv6Address
 from typing import Any
 
 from twisted.internet import error
-from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
+from twisted.internet.interfaces import IAddress, IDelayedCall, IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.protocols.basic import Int16StringReceiver
 from twisted.protocols.policies import TimeoutMixin
@@ -28,8 +30,11 @@ from dcosnet.model.net import Endpoint
 
 IDLE = 10.0  # s, RFC 7766 6.2.3 leaves it to the server
 CONNECTIONS = 256  # per listener
+AT_A_TIME = 64  # queries of one connection, then it is somebody else's turn
 UNDER_WAY = 64  # per connection, before it is not read any more
 _PORT_TRIES = 16
+_BACKLOG = 50  # as Twisted has it
+_ANY_IPV6 = IPv6Address("::")
 
 
 def udp_receiver(
@@ -65,8 +70,8 @@ class TcpQueries(Int16StringReceiver, TimeoutMixin):
     """
     One client's connection: queries as they come, replies as they are ready (RFC 7766).
 
-    Reading stops while replies wait to be written, and while UNDER_WAY queries
-    wait for upstreams.
+    Reading stops while replies wait to be written, while UNDER_WAY queries wait
+    for upstreams, and until the next turn after AT_A_TIME queries.
     """
 
     transport: Any
@@ -76,6 +81,9 @@ class TcpQueries(Int16StringReceiver, TimeoutMixin):
         self._listener = listener
         self._allowed = allowed
         self._under_way = 0
+        self._served = 0
+        self._serving = False
+        self._resuming: IDelayedCall | None = None
         self._writing_blocked = False
         self._finished = False
         self.callLater = listener.reactor.callLater
@@ -85,9 +93,18 @@ class TcpQueries(Int16StringReceiver, TimeoutMixin):
         self.transport.registerProducer(self, True)
         self.setTimeout(IDLE)
 
+    def dataReceived(self, data: bytes) -> None:
+        """Serve what came, in bounded bits: one segment may hold thousands of queries."""
+        self._served = 0
+        self._serving = True
+        super().dataReceived(data)
+        self._serving = False
+        self._balance()
+
     def stringReceived(self, string: bytes) -> None:
         """Serve one message."""
         self.resetTimeout()
+        self._served += 1
         listener = self._listener
         listener.counts.queries["tcp"] += 1
         if not self._allowed:
@@ -133,6 +150,9 @@ class TcpQueries(Int16StringReceiver, TimeoutMixin):
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """Free the client's place."""
         self.setTimeout(None)
+        if self._resuming is not None:
+            self._resuming.cancel()
+            self._resuming = None
         self._listener.lost(self)
 
     def _late(self, reply: bytes, _sender: object) -> None:
@@ -143,24 +163,27 @@ class TcpQueries(Int16StringReceiver, TimeoutMixin):
             self._balance()
 
     def _balance(self) -> None:
-        if self._finished:
-            if not self._under_way:
-                self.transport.unregisterProducer()
-                self.transport.loseConnection()
-            return
-        blocked = self._writing_blocked or self._under_way >= UNDER_WAY
-        if blocked and not self.paused:
+        if not self.paused and (self._blocked() or self._served >= AT_A_TIME):
             self.paused = True
             self.transport.pauseProducing()
-        elif not blocked and self.paused:
-            self.paused = False
-            self.transport.resumeProducing()
-            # What came with the last segment has waited here.
-            self.callLater(0, self._go_on)
+        if self.paused and self._resuming is None and not self._blocked():
+            self._resuming = self.callLater(0, self._go_on)
+        if self._finished and not (self._serving or self.paused or self._under_way):
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+
+    def _blocked(self) -> bool:
+        return self._writing_blocked or self._under_way >= UNDER_WAY
 
     def _go_on(self) -> None:
-        if self.connected and not self.paused:
-            self.dataReceived(b"")
+        """First what came with the last segment, then more."""
+        self._resuming = None
+        if self._blocked():
+            return
+        self.paused = False
+        self.dataReceived(b"")
+        if not self.paused and not self._finished:
+            self.transport.resumeProducing()
 
 
 class TcpListener(Factory):
@@ -216,14 +239,28 @@ class Listener:
             sock = self._udp.bind(endpoint)
             actual = Endpoint(endpoint.address, sock.endpoint.port)
             try:
-                self._port = self._reactor.listenTCP(actual.port, self._factory, interface=str(actual.address))
-            except error.CannotListenError as problem:
+                self._port = self._listen_tcp(actual)
+            except (error.CannotListenError, OSError) as problem:
                 sock.close()
-                failed = CannotBind("TCP", actual, problem.socketError)
+                reason = problem if isinstance(problem, OSError) else problem.socketError
+                failed = CannotBind("TCP", actual, reason)
             else:
                 self._socket = sock
                 return actual
         raise failed
+
+    def _listen_tcp(self, endpoint: Endpoint) -> Any:
+        if endpoint.address != _ANY_IPV6:
+            return self._reactor.listenTCP(endpoint.port, self._factory, interface=str(endpoint.address))
+        # Twisted would take IPv4 along: then 0.0.0.0 could not be listened on as well,
+        # and who comes over IPv4 would have an address that no access list knows.
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((str(endpoint.address), endpoint.port))
+            sock.listen(_BACKLOG)
+            sock.setblocking(False)
+            return self._reactor.adoptStreamPort(sock.fileno(), socket.AF_INET6, self._factory)
 
     def start(self) -> None:
         """Begin to receive over UDP; TCP has done so since `bind`."""

@@ -36,6 +36,20 @@ def route_address() -> Address:
     return IPv4Address("127.0.0.1")
 
 
+def is_local(address: Address) -> bool:
+    """Whether what is sent to an address comes to this very host."""
+    if address.is_loopback:
+        return True
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        # The kernel reaches an address of its own from that address.
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((str(address), 9))
+            return ip_address(probe.getsockname()[0]) == address
+    except OSError:
+        return False  # no route, so it is not here either
+
+
 def this_node(settings: NodeSettings, *, version: str, started_at: float) -> Node:
     """This node, with what the settings leave open asked of the host."""
     return Node(

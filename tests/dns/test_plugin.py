@@ -12,7 +12,7 @@ import dns.rrset
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, connectProtocol
 from twisted.internet.protocol import DatagramProtocol
 from twisted.protocols.basic import Int16StringReceiver
 from zope.interface.verify import verifyObject
@@ -20,6 +20,7 @@ from zope.interface.verify import verifyObject
 from dcosnet.dns.plugin import Settings, build, make_part
 from dcosnet.errors import ConfigErrors
 from dcosnet.interfaces import IMetrics, IZone, Part
+from dcosnet.io.host import route_address
 from dcosnet.io.turns import Turns
 from dcosnet.io.udp import CannotBind
 from dcosnet.model.cell import Cell
@@ -61,6 +62,7 @@ def memory(**settings: Any) -> Part:
         ({"listen": ("127.0.0.1:53", "127.0.0.1")}, "dns.listen: 127.0.0.1:53 is named twice"),
         ({"upstreams": ("127.0.0.1:53",)}, "dns.upstreams: 127.0.0.1:53 is this server itself"),
         ({"listen": ("0.0.0.0:53",), "upstreams": ("127.0.0.9",)}, "dns.upstreams: 127.0.0.9:53 is this server itself"),
+        ({"upstreams": ("0.0.0.0",)}, "dns.upstreams: 0.0.0.0:53 is no server's address"),
         ({"upstreams": ("x",)}, "dns.upstreams: 'x' is not"),
         ({"forward_zones": {"x.thisdcos.directory": ("10.0.0.1",)}}, "never forwarded"),
         ({"forward_zones": {"corp": ()}}, "dns.forward_zones.corp: names no server"),
@@ -73,6 +75,15 @@ def test_settings_that_cannot_be_met_are_told(settings, sentence) -> None:
     with pytest.raises(ConfigErrors) as caught:
         memory(**settings)
     assert sentence in str(caught.value)
+
+
+def test_a_wildcard_is_every_address_of_this_host() -> None:
+    """An upstream that is this host's own address would be asked in circles."""
+    own = route_address()
+    with pytest.raises(ConfigErrors) as caught:
+        memory(listen=("0.0.0.0:53", "[::]:53"), upstreams=(str(own),))
+    assert "is this server itself" in str(caught.value)
+    memory(listen=("0.0.0.0:53",), upstreams=("203.0.113.9", f"{own}:5353" if own.version == 4 else f"[{own}]:5353"))
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
@@ -164,7 +175,8 @@ async def over_udp(
 async def over_tcp(address: tuple[str, int], query: dns.message.Message) -> dns.message.Message:
     from twisted.internet import reactor
 
-    protocol = await connectProtocol(TCP4ClientEndpoint(reactor, *address), _Tcp())
+    kind = TCP6ClientEndpoint if ":" in address[0] else TCP4ClientEndpoint
+    protocol = await connectProtocol(kind(reactor, *address), _Tcp())
     protocol.sendString(query.to_wire())
     try:
         return dns.message.from_wire(await protocol.reply.addTimeout(5, reactor))
@@ -243,6 +255,23 @@ class _Upstream(DatagramProtocol):
         message = dns.message.make_response(dns.message.from_wire(datagram))
         message.answer.append(dns.rrset.from_text(message.question[0].name, 60, "IN", "A", "192.0.2.7"))
         self.transport.write(message.to_wire(), addr)
+
+
+@pytest_twisted.ensureDeferred
+async def test_both_wildcards_can_be_listened_on(real) -> None:
+    """The IPv6 one is IPv6 alone, over TCP as over UDP."""
+    _, port = endpoint_of(real("0.0.0.0:0"))
+    try:
+        both = real(f"[::]:{port}")
+    except CannotBind as error:
+        if "in use" in str(error):
+            raise
+        pytest.skip("this host has no IPv6")
+    query = dns.message.make_query("web.test", "A", use_edns=0, payload=1232)
+    for address, source in (("127.0.0.1", "127.0.0.1"), ("::1", "::1")):
+        assert (await over_udp((address, port), query, source)).answer
+        assert len((await over_tcp((address, port), query)).answer[0]) == 100
+    assert both.ready() is None
 
 
 @pytest_twisted.ensureDeferred

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.protocol import Factory, Protocol
 
-from dcosnet.dns.server import CONNECTIONS, IDLE, UNDER_WAY
+from dcosnet.dns.server import AT_A_TIME, CONNECTIONS, IDLE, UNDER_WAY
 from dcosnet.model.net import parse_endpoint
 
 
@@ -94,6 +94,28 @@ def test_framing_does_not_depend_on_segments(packets, cuts) -> None:
     assert [(message.id, message.rcode()) for message in client.messages()] == [(0, 0), (1, 0), (2, 0), (3, 3)]
     client.transport.loseConnection()
     packets.net.settle()
+    assert client.lost
+
+
+def test_many_questions_at_once_are_not_served_in_one_go(server) -> None:
+    """One segment holds thousands; who comes after it does not wait for all of them."""
+    greedy, other = connect(server), connect(server)
+    seen = []
+    other.dataReceived = lambda _data: seen.append(len(greedy.messages()))
+    greedy.transport.write(framed(*["web.test"] * 1000))
+    other.transport.write(framed("web.test"))
+    server.net.settle()
+    assert seen[0] <= 2 * AT_A_TIME
+    assert [reply.id for reply in greedy.messages()] == list(range(1000))
+
+
+def test_a_client_that_asks_much_and_half_closes_gets_all(server) -> None:
+    """The end of the connection does not overtake questions that wait their turn."""
+    client = connect(server)
+    client.transport.write(framed(*["web.test"] * 1000))
+    client.transport.loseWriteConnection()
+    server.net.settle()
+    assert len(client.messages()) == 1000
     assert client.lost
 
 
