@@ -16,11 +16,14 @@ from typing import Any, Protocol
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dcosnet.errors import DcosnetError
 from dcosnet.model.net import Endpoint, parse_address
+
+log = Logger()
 
 BATCH = 128  # datagrams in one wake-up, so that a flood does not starve TCP and timers
 SIZE = 4096  # octets; no DNS message over UDP of ours is longer, the rest of a longer one is lost
@@ -162,6 +165,13 @@ class UdpSocket:
 
     def doRead(self) -> None:
         """Serve one wake-up."""
+        try:
+            self._serve()
+        except Exception:  # noqa: BLE001 - the driver's catch-all (architecture section 5)
+            # The reactor would close a socket that raises, and with it the server.
+            log.failure("A datagram on {endpoint} was not taken", endpoint=self.endpoint)
+
+    def _serve(self) -> None:
         receive, recvfrom, sendto = self._receive, self._socket.recvfrom, self._socket.sendto
         for _ in range(BATCH):
             try:
@@ -220,7 +230,7 @@ class _WildcardSocket(UdpSocket):
             return False
         return True
 
-    def doRead(self) -> None:
+    def _serve(self) -> None:
         for _ in range(BATCH):
             try:
                 data, ancillary, _, address = self._socket.recvmsg(SIZE, 128)

@@ -23,6 +23,21 @@ def udp():
     return RealUdp(reactor)
 
 
+@pytest.fixture
+def caught_log():
+    from twisted.logger import globalLogPublisher
+
+    found = []
+
+    def observe(event):
+        if "log_failure" in event:
+            found.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    yield found
+    globalLogPublisher.removeObserver(observe)
+
+
 @pytest_twisted.ensureDeferred
 async def test_what_the_receiver_returns_is_sent_back(udp) -> None:
     """And what it sends later arrives as well; many datagrams are all served."""
@@ -57,6 +72,26 @@ async def test_what_the_receiver_returns_is_sent_back(udp) -> None:
         server.send(b"done", late[0])
         await enough.addTimeout(5, reactor)
         assert sorted(heard) == sorted([b"done", *(b"A%d" % index for index in range(2 * BATCH - 1))])
+    finally:
+        client.close()
+        server.close()
+        await _turn(reactor)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_receiver_that_raises_does_not_end_the_socket(udp, caught_log) -> None:
+    """One datagram that meets a mistake must not take the server away; it is logged."""
+    from twisted.internet import reactor
+
+    server, heard = udp.bind(ANY), Deferred()
+    server.start(lambda data, _sender: data[: 1000 // (len(data) - 1)])
+    client = udp.connect(server.endpoint)
+    client.start(lambda data, _sender: heard.callback(data))
+    try:
+        client.send(b"x")
+        client.send(b"well")
+        assert await heard.addTimeout(5, reactor) == b"well"
+        assert [event["log_failure"].type for event in caught_log] == [ZeroDivisionError]
     finally:
         client.close()
         server.close()
