@@ -86,6 +86,12 @@ class Verbs(click.Group):
         except DcosnetError as error:
             _tell(ctx, [error])
             ctx.exit(Exit.INVALID)
+        except BrokenPipeError:
+            raise  # whoever read the output has enough; click ends quietly
+        except OSError as error:
+            why = error.strerror or str(error)
+            CommandError(Exit.FAILED, "the output could not be written", why, "look where it goes").show()
+            ctx.exit(Exit.FAILED)
         except KeyboardInterrupt:
             ctx.exit(130)  # as a shell says it: 128 and SIGINT
 

@@ -30,7 +30,8 @@ def print_json(document: Any) -> None:
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Rows under headings; a list in a cell is joined with spaces, None is a dash."""
     cells = [[_cell(value) for value in row] for row in rows]
-    if sys.stdout.isatty():
+    # Python has no stdout at all where the caller closed it.
+    if sys.stdout is not None and sys.stdout.isatty():
         _draw(headings, cells)
         return
     widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]

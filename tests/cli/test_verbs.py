@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -226,3 +228,28 @@ def test_registering_needs_a_unix_socket(run: Run, tmp_path: Path) -> None:
     result = run("-c", config, "deregister", "web", "--group", "shop")
     assert result.exit_code == 2
     assert "[ops] listen" in three_lines(result)[2]
+
+
+def _script(daemon: FakeDaemon, stdout: str) -> subprocess.CompletedProcess[str]:
+    """The real command, by a shell that sends its output where `stdout` says."""
+    program = "from dcosnet.cli import main; main()"
+    command = f'"$0" -c "{program}" --api {daemon.url} vips {stdout}'
+    return subprocess.run(
+        ["/bin/sh", "-c", command, sys.executable], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_output_that_nobody_takes_is_a_failure_in_three_lines(daemon: FakeDaemon) -> None:
+    """A full disk behind a redirection is no bug of ours to show a traceback for."""
+    daemon.replies["GET /v1/vips"] = (200, [VIP])
+    done = _script(daemon, "> /dev/full")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[:2] == ["the output could not be written", "  why: No space left on device"]
+
+
+def test_a_closed_output_is_no_error(daemon: FakeDaemon) -> None:
+    """Who closes it wants the exit code alone."""
+    daemon.replies["GET /v1/vips"] = (200, [VIP])
+    done = _script(daemon, ">&-")
+    assert (done.returncode, done.stderr) == (0, "")
