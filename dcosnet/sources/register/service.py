@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dcosnet.errors import DcosnetError
 from dcosnet.interfaces import ITaskSource
 from dcosnet.io.files import off_reactor, write_atomically
 from dcosnet.model.facts import Facts, Problem, SourceStatus
@@ -39,6 +40,18 @@ _WAITING_MAX = 1024
 
 class BusyError(Exception):
     """More steps wait for the disk than are kept waiting."""
+
+
+class StateError(DcosnetError):
+    """The state on disk cannot be used at all; the node cannot start with it."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(path, error)
+        self.path = path
+        self.reason = error.strerror or str(error)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}; move it away, or let this process read and write it"
 
 
 @attrs.frozen
@@ -95,11 +108,19 @@ class RegisterSource(TwistedService):
 
     # IService
 
+    def privilegedStartService(self) -> None:
+        """Read what was registered. Raises StateError where that, or its folder, cannot be used at all."""
+        super().privilegedStartService()
+        try:
+            # A few kilobytes, read before anything is served.
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
+            self.leases = self._restore()
+        except OSError as error:
+            raise StateError(self._path, error) from error
+
     def startService(self) -> None:
         super().startService()
-        # A few kilobytes, read before anything is served.
-        self._path.parent.mkdir(mode=0o700, exist_ok=True)
-        self._take(self._restore())
+        self._take(self.leases)
 
     def stopService(self) -> Deferred[None] | None:
         super().stopService()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
+from dcosnet.errors import DcosnetError
 from dcosnet.io.files import write_atomically
 from dcosnet.model.node import Node
 from dcosnet.model.rest import RestReply, RestRequest
@@ -58,6 +59,7 @@ class RegisterRig:
         self.told: list[Any] = []
 
     def start(self) -> None:
+        self.source.privilegedStartService()
         self.source.startService()
 
     def send(self, method: str, name: str, body: Any = b"", **query: str) -> list[RestReply]:
@@ -174,6 +176,17 @@ def test_a_broken_state_file_is_put_aside(tmp_path: Path) -> None:
     (problem,) = rig.source.status().problems
     assert problem.reference.endswith("leases.broken")
     assert (tmp_path / "register" / "leases.broken").exists()
+
+
+@pytest.mark.parametrize(("file", "reason"), [(None, "File exists"), ("leases.json", "Is a directory")])
+def test_a_state_that_cannot_be_read_ends_the_start_in_one_line(tmp_path: Path, file: str | None, reason: str) -> None:
+    """While it can still be told on the console; starting without it would lose what was acknowledged."""
+    if file is None:
+        (tmp_path / "register").write_text("a file in the place of the folder")
+    else:
+        (tmp_path / "register" / file).mkdir(parents=True)
+    with pytest.raises(DcosnetError, match=rf"leases\.json: {reason}; move it away, or let this process"):
+        RegisterRig(tmp_path).start()
 
 
 @pytest.mark.parametrize(
