@@ -58,6 +58,7 @@ dist: $(VENV)/made-dist ## wheel, source archive and one-file dcosnet.pyz, in di
 
 clean: ## remove what was built; .venv goes too
 	rm -rf $(VENV) .demo dist build docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -f twisted/plugins/dropin.cache dcosnet/plugins/dropin.cache twistd.pid
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
