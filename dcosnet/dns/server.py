@@ -25,6 +25,7 @@ from dcosnet.dns.access import AccessList
 from dcosnet.dns.answers import Answers
 from dcosnet.dns.chain import Chain
 from dcosnet.dns.metrics import Counts
+from dcosnet.io.quiet import quietly
 from dcosnet.io.udp import CannotBind, Datagrams, Receive, Sender, Udp
 from dcosnet.model.net import Endpoint
 
@@ -251,7 +252,7 @@ class Listener:
 
     def _listen_tcp(self, endpoint: Endpoint) -> Any:
         if endpoint.address != _ANY_IPV6:
-            return self._reactor.listenTCP(endpoint.port, self._factory, interface=str(endpoint.address))
+            return quietly(self._reactor.listenTCP, endpoint.port, self._factory, interface=str(endpoint.address))
         # Twisted would take IPv4 along: then 0.0.0.0 could not be listened on as well,
         # and who comes over IPv4 would have an address that no access list knows.
         with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as sock:
@@ -260,7 +261,7 @@ class Listener:
             sock.bind((str(endpoint.address), endpoint.port))
             sock.listen(_BACKLOG)
             sock.setblocking(False)
-            return self._reactor.adoptStreamPort(sock.fileno(), socket.AF_INET6, self._factory)
+            return quietly(self._reactor.adoptStreamPort, sock.fileno(), socket.AF_INET6, self._factory)
 
     def start(self) -> None:
         """Begin to receive over UDP; TCP has done so since `bind`."""

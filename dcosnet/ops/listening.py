@@ -29,6 +29,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dcosnet.errors import ConfigError, DcosnetError
+from dcosnet.io.quiet import quietly
 
 _PORT_MAX = 65535  # 0 is any that is free
 _PATH_MAX = 107  # bytes of sun_path without its final zero, unix(7)
@@ -179,7 +180,7 @@ def _bind(reactor: Any, where: Socket, factory: IProtocolFactory) -> IListeningP
         if where.path is not None:
             return _bind_unix(reactor, where, where.path, factory)
         results: list[IListeningPort | Failure] = []
-        serverFromString(reactor, where.text).listen(factory).addBoth(results.append)
+        quietly(serverFromString(reactor, where.text).listen, factory).addBoth(results.append)
         # Endpoints of streams that we own bind at once; one that does not
         # would be ready after the privilege is gone.
         if not results:
@@ -202,7 +203,7 @@ def _bind_unix(reactor: Any, where: Socket, path: Path, factory: IProtocolFactor
     path.parent.mkdir(mode=0o755, exist_ok=True)
     _clear(path, where)
     with _umask(0o777 & ~where.mode):  # no moment in which others may connect
-        port: IListeningPort = reactor.listenUNIX(str(path), factory, mode=where.mode)
+        port: IListeningPort = quietly(reactor.listenUNIX, str(path), factory, mode=where.mode)
     return port
 
 
