@@ -230,6 +230,16 @@ def test_registering_needs_a_unix_socket(run: Run, tmp_path: Path) -> None:
     assert "[ops] listen" in three_lines(result)[2]
 
 
+def test_status_tells_what_a_part_could_not_do(run: Run, daemon: FakeDaemon) -> None:
+    """A VIP whose port another program has is not served: the node is degraded, ready as its parts may be."""
+    facts = {"problems": [{"subject": "tcp/127.0.0.1:80", "reason": "Address already in use"}]}
+    part = {"ready": True, "reason": None, "facts": facts}
+    daemon.replies["GET /v1/status"] = (200, STATUS | {"parts": {"l4lb": part}})
+    result = run("--api", daemon.url, "status")
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1] == "l4lb: tcp/127.0.0.1:80: Address already in use"
+
+
 def _script(daemon: FakeDaemon, stdout: str) -> subprocess.CompletedProcess[str]:
     """The real command, by a shell that sends its output where `stdout` says."""
     program = "from dcosnet.cli import main; main()"

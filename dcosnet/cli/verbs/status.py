@@ -14,8 +14,9 @@ from dcosnet.config.fields import Duration
 @click.pass_context
 @pass_session
 def command(session: Session, context: click.Context) -> None:
-    """Show whether the node is ready, and what each of its parts says; exit code 1 when one is not ready."""
+    """Show whether the node is ready, and what each of its parts says; exit code 1 unless all is well."""
     status = session.daemon().get("/v1/status")
+    problems = [(name, each) for name, part in status["parts"].items() for each in part["facts"].get("problems", ())]
     if session.json:
         print_json(status)
     else:
@@ -27,5 +28,7 @@ def command(session: Session, context: click.Context) -> None:
             ["PART", "READY", "LISTENS", "REASON"],
             [[name, part["ready"], part["facts"].get("listen"), part["reason"]] for name, part in parts],
         )
-    if not status["ready"]:
+        for name, problem in problems:
+            click.echo(printable(f"{name}: {problem['subject']}: {problem['reason']}"))
+    if problems or not status["ready"]:
         context.exit(Exit.FAILED)
