@@ -105,17 +105,6 @@ class Zones:
             wrong.update(map(existence, ancestors(name, zone.apex)))
         return frozenset(wrong)
 
-    def unsynced(self) -> str | None:
-        """Why absent names of some zone may not be denied, or None."""
-        for apex, held in self._held.items():
-            if held.zone.unsynced is not None:
-                return f"zone {apex}: {held.zone.unsynced}"
-        return None
-
-    def holds(self, name: str) -> bool:
-        """Whether a name lies in one of our zones."""
-        return self._zone_of(name) is not None
-
     def resolve(self, name: str, type_: int) -> Found | None:
         """The outcome for a question, or None when its name is in no zone of ours."""
         held = self._zone_of(name)
