@@ -120,12 +120,14 @@ class Views(Service):
         return take
 
     def _write_singly(self, changes: Mapping[str, bytes | None]) -> None:
-        """One task that the store refuses costs only itself."""
+        """One task that the store refuses costs only itself; what was there of it would be a lie by now."""
         for key, value in changes.items():
             try:
                 self._store.write({key: value}, Lifetime.LEASE)
             except ValueError as error:
                 self._refused += 1
+                if value is not None and self._store.get(key) is not None:
+                    self._store.write({key: None}, Lifetime.LEASE)
                 log.error("{key} was refused by the store: {reason}", key=key, reason=str(error))
 
     def _tell_synced(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 import attrs
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcosnet.model.facts import Facts
@@ -66,7 +66,8 @@ def test_a_new_task_inherits_the_age_of_its_vip_name():
     assert decode_task(changes[WEB.id.key])[1] == {"/web": old}
 
 
-@given(st.lists(st.tuples(st.sampled_from(["a", "b"]), strategies.facts), max_size=6))
+@given(st.lists(st.tuples(st.sampled_from(["a", "b"]), strategies.facts), max_size=4))
+@settings(max_examples=40)
 def test_applying_the_changes_leads_to_what_the_sources_say(steps):
     keys, store, last = LocalKeys(("a", "b")), {}, {}
     for source, facts in steps:
