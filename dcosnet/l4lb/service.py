@@ -111,8 +111,10 @@ class Balancer(Service):
         self.zone.publish(self._vip_zone.zone, names)
 
     def _round_ended(self) -> None:
+        if not self.reconciler.loop.settled:
+            return
         self._applied_once = True
-        if self._views.unsynced.value is None and self.reconciler.loop.settled and not self._sure:
+        if self._views.unsynced.value is None and not self._sure:
             self._sure = True
             self._tell_reason()
 

@@ -18,7 +18,7 @@ class Loop:
     """
     One round at a time; `wanted`, `begin`, then `succeeded` or `failed`.
 
-    `settled` says that a round which began after the last `wanted` has ended.
+    `settled` says that a round which began after the last `wanted` has tried all of it.
     """
 
     def __init__(self) -> None:
@@ -56,16 +56,22 @@ class Loop:
     def succeeded(self, now: float) -> None:
         """All that was wanted is there."""
         self._end()
+        self._settled = True
         self._failures = 0
         self._next = now + PERIOD
 
-    def failed(self, now: float, chance: float) -> None:
-        """Something could not be done; `chance` in [0, 1) spreads the next try over half of the wait."""
+    def failed(self, now: float, chance: float, *, tried: bool) -> None:
+        """
+        Something could not be done; `chance` in [0, 1) spreads the next try over half of the wait.
+
+        `tried` is whether all else was; a round that broke did not get so far.
+        """
         self._end()
+        self._settled = tried
         wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(self._failures, 10))
         self._failures += 1
         self._next = now + wait * (0.5 + chance / 2)
 
     def _end(self) -> None:
         assert self._running, "no round runs"
-        self._running, self._settled = False, True
+        self._running = False

@@ -115,6 +115,7 @@ class Reconciler(Service):
         """A round; the catch-all of the reconcile loop (architecture section 5)."""
         self.rounds += 1
         problem: str | None = None
+        tried = True
         try:
             refused = await self._reconcile()
             if refused is not None:
@@ -122,12 +123,13 @@ class Reconciler(Service):
                 problem = str(refused)
         except Exception as error:  # noqa: BLE001 - see above
             self.errors += 1
+            tried = False
             problem = f"{type(error).__name__}: {error}"
             log.failure("a round of {loop} broke", loop=self.name)
         if problem is None:
             self.loop.succeeded(self._clock.seconds())
         else:
-            self.loop.failed(self._clock.seconds(), self._rng.random())
+            self.loop.failed(self._clock.seconds(), self._rng.random(), tried=tried)
         self.problem = problem
 
     async def _reconcile(self) -> DataPlaneError | None:

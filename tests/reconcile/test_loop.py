@@ -33,21 +33,21 @@ def test_the_wait_doubles_with_each_failure_up_to_a_bound() -> None:
     waits = []
     for _ in range(20):
         loop.begin()
-        loop.failed(0.0, 1.0)
+        loop.failed(0.0, 1.0, tried=True)
         waits.append(loop.due())
     assert waits[:4] == [1.0, 2.0, 4.0, 8.0]
     assert max(waits) == LONGEST_WAIT
     loop.begin()
     loop.succeeded(0.0)
     loop.begin()
-    loop.failed(0.0, 0.0)
+    loop.failed(0.0, 0.0, tried=True)
     assert loop.due() == 0.5, "a success forgets the failures, and chance takes up to half"
 
 
 def test_a_change_does_not_wait_for_the_end_of_a_wait() -> None:
     loop = Loop()
     loop.begin()
-    loop.failed(0.0, 1.0)
+    loop.failed(0.0, 1.0, tried=True)
     loop.wanted()
     assert loop.due() == 0.0
 
@@ -57,3 +57,14 @@ def test_two_rounds_at_a_time_are_an_error_of_ours() -> None:
     loop.begin()
     with pytest.raises(AssertionError):
         loop.begin()
+
+
+def test_a_round_that_broke_has_settled_nothing() -> None:
+    """What was not even tried must not be taken for what cannot be had."""
+    loop = Loop()
+    loop.begin()
+    loop.failed(0.0, 1.0, tried=False)
+    assert not loop.settled
+    loop.begin()
+    loop.failed(0.0, 1.0, tried=True)
+    assert loop.settled

@@ -169,6 +169,7 @@ def test_a_defect_is_logged_counted_and_does_not_end_the_loop(rig) -> None:
     finally:
         globalLogPublisher.removeObserver(seen.append)
     assert rig.loop.errors == 1
+    assert not rig.loop.loop.settled, "nobody may conclude that what is not there cannot be had"
     assert any("log_failure" in event for event in seen)
     rig.plane.broken = False
     rig.clock.advance(1.0)
