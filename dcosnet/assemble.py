@@ -190,23 +190,7 @@ def _names(interfaces: Iterable[InterfaceClass]) -> str:
     return ", ".join(sorted(interface.__name__ for interface in interfaces)) or "nothing"
 
 
-def assemble(
-    settings: Mapping[str, Any],
-    reactor: Any,
-    *,
-    find: Callable[[], Mapping[str, IServicePlugin]] = find_plugins,
-    rng: random.Random | None = None,
-    now: Callable[[], float] = time.time,
-) -> tuple[MultiService, Toolbox]:
-    """
-    The tree of services for these settings (from `configure`), and the toolbox.
-
-    Services start in the order of needs and stop in reverse. Makes the state
-    directory, and nothing else outside the process. Raises AssemblyError or
-    ConfigError.
-    """
-    node: NodeSettings = settings["node"]
-    state_dir = Path(node.state_dir)
+def _make(state_dir: Path) -> None:
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -214,6 +198,29 @@ def assemble(
             "node.state_dir",
             f"{state_dir} cannot be made ({error.strerror}); name a directory that this user may write",
         ) from error
+
+
+def assemble(
+    settings: Mapping[str, Any],
+    reactor: Any,
+    *,
+    find: Callable[[], Mapping[str, IServicePlugin]] = find_plugins,
+    rng: random.Random | None = None,
+    now: Callable[[], float] = time.time,
+    to_run: bool = True,
+) -> tuple[MultiService, Toolbox]:
+    """
+    The tree of services for these settings (from `configure`), and the toolbox.
+
+    Services start in the order of needs and stop in reverse. Makes the state
+    directory, and nothing else outside the process; and not even that unless it
+    is `to_run`: parts refuse what only they understand, which is worth a try by
+    itself. Raises AssemblyError or ConfigError.
+    """
+    node: NodeSettings = settings["node"]
+    state_dir = Path(node.state_dir)
+    if to_run:
+        _make(state_dir)
     found = find()
     enabled = [found[name] for name in settings if name != "node"]
     toolbox = Toolbox(

@@ -53,6 +53,7 @@ def makeService(options: Options) -> IService:
     try:
         settings = configure(read(options.config_file, os.environ, options.sets))
         if options["check"]:
+            assemble(settings, reactor, to_run=False)
             sys.stdout.write("The configuration is valid.\n")
             raise SystemExit(0)
         tree, _ = assemble(settings, reactor)

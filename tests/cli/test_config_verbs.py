@@ -45,6 +45,16 @@ def test_check_config_accepts_a_valid_file(run: Run, tmp_path: Path) -> None:
     assert "kv" in result.output
 
 
+def test_check_config_tells_what_only_a_part_understands(run: Run, tmp_path: Path) -> None:
+    """What is said to be valid starts; and trying it leaves nothing behind."""
+    config = tmp_path / "dcosnet.toml"
+    config.write_text('[node]\nstate_dir = "state"\n[ops]\nlisten = ["tcp:65536"]\n')
+    result = run("-c", config, "check-config")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("dcosnet: ops.listen: '65536' in 'tcp:65536' is no port")
+    assert list(tmp_path.iterdir()) == [config]
+
+
 def test_missing_or_broken_file_is_exit_code_2(run: Run, tmp_path: Path) -> None:
     """Whichever verb reads it."""
     broken = tmp_path / "broken.toml"

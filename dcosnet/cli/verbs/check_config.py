@@ -16,9 +16,12 @@ from dcosnet.cli.session import Session, pass_session
 def command(session: Session, sets: Sequence[str]) -> None:
     """Check the configuration; all that is wrong is told at once."""
     # Finding the plugins imports Twisted, which the other verbs do without.
-    from dcosnet.assemble import configure
+    from twisted.internet import reactor
+
+    from dcosnet.assemble import assemble, configure
 
     settings = configure(session.merged(sets))
+    assemble(settings, reactor, to_run=False)
     if session.json:
         print_json({"valid": True, "tables": list(settings)})
         return
