@@ -120,7 +120,7 @@ def _files(main: Path | None, problems: list[ConfigError]) -> Iterator[Table]:
     # One file a bad drop-in must not hide the others' mistakes: all are read.
     for path in (main, *sorted((main.parent / "conf.d").glob("*.toml"))):
         try:
-            document = tomllib.loads(path.read_bytes().decode())
+            document = tomllib.loads(path.read_bytes().decode("utf-8-sig"))  # some editors put a mark first
             yield _table(document, Origin(str(path), path.parent.absolute()))
         except OSError as error:
             problems.append(ConfigError("", f"cannot be read: {error.strerror}", str(path)))

@@ -9,10 +9,12 @@ Sec-Fetch-Site. Who may connect at all is the listener's business.
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 
 from dcosnet.model.node import Node
 
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]*))(?::[0-9]*)?")  # RFC 9110 7.2
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 
@@ -29,8 +31,10 @@ def host_known(host: str | None, names: frozenset[str]) -> bool:
     """
     if host is None:
         return True
-    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    name = name.lower().rstrip(".")
+    found = _HOST.fullmatch(host)
+    if found is None:
+        return False
+    name = (found[1] or found[2]).lower().rstrip(".")
     if name in names:
         return True
     try:

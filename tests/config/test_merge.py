@@ -98,6 +98,13 @@ def test_all_that_cannot_be_read_is_told_at_once(tmp_path: Path) -> None:
     assert any(line.startswith("environment DCOSNET_T____X: ") for line in lines)
 
 
+def test_a_byte_order_mark_is_not_part_of_the_text(tmp_path: Path) -> None:
+    """As in files of services: some editors write one, and nobody sees it."""
+    main = tmp_path / "dcosnet.toml"
+    main.write_bytes(b"\xef\xbb\xbf[dns]\na = 1\n")
+    assert list(read(main, {}, []).tables) == ["dns"]
+
+
 def test_main_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
     """A mistyped -c does not run with defaults."""
     with pytest.raises(ConfigErrors, match="No such file"):

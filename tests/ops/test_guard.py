@@ -25,7 +25,20 @@ def test_addresses_and_names_of_ours_are_known(host: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["", "evil.example", "localhost.evil.example:80", "127.0.0.1.evil.example", "[evil]:80", "[", "a@127.0.0.1"]
+    "host",
+    [
+        "",
+        "evil.example",
+        "localhost.evil.example:80",
+        "127.0.0.1.evil.example",
+        "[evil]:80",
+        "[",
+        "a@127.0.0.1",
+        "[::1]evil.example",
+        "[::1",
+        "127.0.0.1:80:90",
+        "localhost:x",
+    ],
 )
 def test_other_names_are_not_known(host: str) -> None:
     """That is what a rebound name looks like."""
