@@ -12,10 +12,8 @@ from twisted.internet.error import CannotListenError
 from twisted.python import usage
 
 from dcosnet.assemble import assemble, configure
-from dcosnet.config.merge import read
+from dcosnet.config.merge import DEFAULT_MAIN, read
 from dcosnet.errors import DcosnetError
-
-DEFAULT_CONFIG = Path("/etc/dcosnet/dcosnet.toml")
 
 INVALID = 2
 """The exit code for a configuration that cannot be used."""
@@ -26,7 +24,7 @@ class Options(usage.Options):
 
     synopsis = "[-c FILE] [--set table.key=value]... [--check]"
     optParameters = [  # noqa: RUF012 - the shape that usage.Options reads
-        ["config", "c", None, f"configuration file (default: {DEFAULT_CONFIG}, where it exists)", Path],
+        ["config", "c", None, f"configuration file (default: {DEFAULT_MAIN}, where it exists)", Path],
     ]
     optFlags = [["check", None, "check the configuration, then exit: 0 when it can be used, else 2"]]  # noqa: RUF012 - as above
 
@@ -42,7 +40,7 @@ class Options(usage.Options):
     def config_file(self) -> Path | None:
         """The file that was named, or the default one where it exists."""
         named: Path | None = self["config"]
-        return named or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
+        return named or (DEFAULT_MAIN if DEFAULT_MAIN.exists() else None)
 
 
 def makeService(options: Options) -> IService:
