@@ -7,7 +7,7 @@ A hot answer costs one addition; sums are made here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from zope.interface import implementer
 
@@ -41,9 +41,10 @@ class DnsMetrics:
 
     name = "dns"
 
-    def __init__(self, counts: Counts, answers: Answers) -> None:
+    def __init__(self, counts: Counts, answers: Answers, unsent: Callable[[], int]) -> None:
         self._counts = counts
         self._answers = answers
+        self._unsent = unsent
 
     def collect(self) -> Iterable[Metric]:
         """The families as they stand."""
@@ -87,11 +88,11 @@ class DnsMetrics:
             "dcosnet_dns_dropped_total",
             "Messages and connections that got no reply, by reason.",
             "counter",
-            _by("reason", counts.dropped),
+            _by("reason", {**counts.dropped, "unsent": self._unsent()}),
         )
 
 
-def _by(label: str, counter: Counter[str]) -> list[Sample]:
+def _by(label: str, counter: Mapping[str, int]) -> list[Sample]:
     return [Sample(value, {label: key}) for key, value in sorted(counter.items())]
 
 

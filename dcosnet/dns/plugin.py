@@ -86,6 +86,10 @@ class DnsService(Service):
             raise
         self.bound = tuple(bound)
 
+    def unsent(self) -> int:
+        """Replies over UDP that the system did not take."""
+        return sum(listener.unsent for listener in self._listeners)
+
     def startService(self) -> None:
         """Follow the zones and receive."""
         super().startService()
@@ -181,7 +185,9 @@ def build(settings: Settings, toolbox: IToolbox, udp: Udp) -> Part:
             "zones": sorted(each.apex for each in contributed),
         }
 
-    return Part(service, contributes=[(IMetrics, DnsMetrics(counts, answers))], ready=ready, describe=describe)
+    return Part(
+        service, contributes=[(IMetrics, DnsMetrics(counts, answers, service.unsent))], ready=ready, describe=describe
+    )
 
 
 def _endpoints(path: str, texts: Sequence[str], problems: list[ConfigError]) -> list[Endpoint]:

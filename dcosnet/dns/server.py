@@ -250,6 +250,11 @@ class Listener:
                 return actual
         raise failed
 
+    @property
+    def unsent(self) -> int:
+        """Replies over UDP that the system did not take."""
+        return 0 if self._socket is None else self._socket.unsent
+
     def _listen_tcp(self, endpoint: Endpoint) -> Any:
         if endpoint.address != _ANY_IPV6:
             return quietly(self._reactor.listenTCP, endpoint.port, self._factory, interface=str(endpoint.address))

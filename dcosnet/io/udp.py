@@ -60,9 +60,10 @@ _REMEDIES = {
 
 
 class Datagrams(Protocol):
-    """A socket that is open: sends, tells its own address, and closes."""
+    """A socket that is open: sends, tells its own address and how much the system did not take, and closes."""
 
     endpoint: Endpoint
+    unsent: int
 
     def send(self, data: bytes, to: Sender | None = None) -> bool:
         """Send to a sender, or to the peer of a connected socket; False when the system refused."""

@@ -31,6 +31,7 @@ class MemorySocket:
 
     def __init__(self, net: MemoryUdp, endpoint: Endpoint, peer: Endpoint | None) -> None:
         self.endpoint = endpoint
+        self.unsent = 0
         self.peer = peer
         self._net = net
         self._receive: Receive | None = None

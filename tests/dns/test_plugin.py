@@ -258,6 +258,17 @@ class _Upstream(DatagramProtocol):
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_reply_that_cannot_be_sent_is_counted(real) -> None:
+    """Some senders forge port 0, to which nothing can be sent."""
+    part = real("127.0.0.1:0")
+    (listener,) = part.service._listeners
+    assert listener._socket.send(b"x", ("127.0.0.1", 0)) is False
+    (metrics,) = [one for kind, one in part.contributes if kind is IMetrics]
+    dropped = next(metric for metric in metrics.collect() if metric.name == "dcosnet_dns_dropped_total")
+    assert [sample.value for sample in dropped.samples if sample.labels == {"reason": "unsent"}] == [1]
+
+
+@pytest_twisted.ensureDeferred
 async def test_both_wildcards_can_be_listened_on(real) -> None:
     """The IPv6 one is IPv6 alone, over TCP as over UDP."""
     _, port = endpoint_of(real("0.0.0.0:0"))
