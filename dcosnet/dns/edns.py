@@ -31,14 +31,14 @@ class ErrorCode(IntEnum):
     NO_REACHABLE_AUTHORITY = 22
 
 
-class ExtendedError(msgspec.Struct, frozen=True):
+class ExtendedError(msgspec.Struct, frozen=True, gc=False):
     """A reason for the asker, sent only to those who speak EDNS."""
 
     code: ErrorCode
     text: str = ""
 
 
-class Edns(msgspec.Struct, frozen=True):
+class Edns(msgspec.Struct, frozen=True, gc=False):
     """What the asker's OPT says; `size` as it was sent, `options` whether it has any."""
 
     size: int

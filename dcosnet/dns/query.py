@@ -34,14 +34,14 @@ class Rcode(IntEnum):
     BADVERS = 16
 
 
-class Problem(msgspec.Struct, frozen=True):
+class Problem(msgspec.Struct, frozen=True, gc=False):
     """Why a query gets no look-up."""
 
     rcode: Rcode
     error: ExtendedError | None = None
 
 
-class Query(msgspec.Struct, frozen=True):
+class Query(msgspec.Struct, frozen=True, gc=False):
     """
     A query that must be answered, if only with its problem.
 

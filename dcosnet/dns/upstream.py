@@ -284,10 +284,7 @@ class Forwarder:
             exchange.waiters.append(done)
             return True
         now = self._reactor.seconds()
-        candidates = [self.upstreams[endpoint] for endpoint in endpoints]
-        if len(candidates) > 1:
-            candidates.sort(key=lambda upstream: upstream.score.value(now))
-        exchange = _Exchange(key, body, question, tcp, Race(candidates, now))
+        exchange = _Exchange(key, body, question, tcp, Race(self._best_first(endpoints, now), now))
         exchange.waiters.append(done)
         self._exchanges[key] = exchange
         self._counts.forwarded += 1
@@ -306,6 +303,12 @@ class Forwarder:
         self._exchanges.clear()
         for upstream in self.upstreams.values():
             upstream.close()
+
+    def _best_first(self, endpoints: Sequence[Endpoint], now: float) -> list[Upstream]:
+        candidates = [self.upstreams[endpoint] for endpoint in endpoints]
+        if len(candidates) > 1:
+            candidates.sort(key=lambda upstream: upstream.score.value(now))
+        return candidates
 
     def _go_on(self, exchange: _Exchange) -> None:
         race = exchange.race
