@@ -24,6 +24,7 @@ from dcosnet.dns.forward import PRIVATE, Routes, suffixes
 from dcosnet.dns.metrics import Counts, DnsMetrics
 from dcosnet.dns.server import Listener
 from dcosnet.dns.upstream import Forwarder
+from dcosnet.dns.wire import wire_of
 from dcosnet.dns.zone import Zones
 from dcosnet.errors import ConfigError, ConfigErrors
 from dcosnet.interfaces import IMetrics, IToolbox, IZone, Part
@@ -240,10 +241,16 @@ def _routes(settings: Settings, listen: Sequence[Endpoint], problems: list[Confi
         return list(dict.fromkeys(found))
 
     default = servers("dns.upstreams", settings.upstreams)
-    zones = {}
+    zones: dict[str, list[Endpoint]] = {}
     for name, texts in settings.forward_zones.items():
         path = f"dns.forward_zones.{name}"
         zone = name.lower().rstrip(".")
+        try:
+            wire_of(zone)
+        except ValueError as error:
+            problems.append(ConfigError(path, str(error)))
+        if zone in zones:
+            problems.append(ConfigError(path, f"{zone or 'the root'} is named twice"))
         private = PRIVATE.intersection(suffixes(zone))
         if private:
             problems.append(

@@ -65,6 +65,8 @@ def memory(**settings: Any) -> Part:
         ({"upstreams": ("0.0.0.0",)}, "dns.upstreams: 0.0.0.0:53 is no server's address"),
         ({"upstreams": ("x",)}, "dns.upstreams: 'x' is not"),
         ({"forward_zones": {"x.thisdcos.directory": ("10.0.0.1",)}}, "never forwarded"),
+        ({"forward_zones": {"a..b": ("10.0.0.1",)}}, "forward_zones.a..b: 'a..b' has a label that is empty"),
+        ({"forward_zones": {"a.b": ("10.0.0.1",), "A.B.": ("10.0.0.2",)}}, "a.b is named twice"),
         ({"forward_zones": {"corp": ()}}, "dns.forward_zones.corp: names no server"),
         ({"allow": ("10.0.0.1/8",)}, "dns.allow: '10.0.0.1/8' is neither 'local' nor a network"),
         ({"max_udp_size": 100}, "dns.max_udp_size: 100 is not between 512"),
