@@ -25,7 +25,7 @@ from dcosnet import __version__
 from dcosnet.config.merge import Merged
 from dcosnet.config.node import NodeSettings
 from dcosnet.config.structure import structure
-from dcosnet.errors import AssemblyError, ConfigError
+from dcosnet.errors import AssemblyError, ConfigError, ConfigErrors
 from dcosnet.interfaces import IContribution, IServicePlugin, IToolbox, Part
 from dcosnet.io.host import this_node
 from dcosnet.io.turns import Turns
@@ -190,16 +190,6 @@ def _names(interfaces: Iterable[InterfaceClass]) -> str:
     return ", ".join(sorted(interface.__name__ for interface in interfaces)) or "nothing"
 
 
-def _make(state_dir: Path) -> None:
-    try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            "node.state_dir",
-            f"{state_dir} cannot be made ({error.strerror}); name a directory that this user may write",
-        ) from error
-
-
 def assemble(
     settings: Mapping[str, Any],
     reactor: Any,
@@ -207,33 +197,66 @@ def assemble(
     find: Callable[[], Mapping[str, IServicePlugin]] = find_plugins,
     rng: random.Random | None = None,
     now: Callable[[], float] = time.time,
-    to_run: bool = True,
+) -> tuple[MultiService, Toolbox]:
+    """
+    As `build`, and makes the state directory, the only thing outside the process.
+
+    Raises AssemblyError, ConfigError or ConfigErrors.
+    """
+    tree, toolbox = build(settings, reactor, find=find, rng=rng, now=now)
+    state_dir = toolbox.state_dir
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            "node.state_dir",
+            f"{state_dir} cannot be made ({error.strerror}); name a directory that this user may write",
+        ) from error
+    return tree, toolbox
+
+
+def build(
+    settings: Mapping[str, Any],
+    reactor: Any,
+    *,
+    find: Callable[[], Mapping[str, IServicePlugin]] = find_plugins,
+    rng: random.Random | None = None,
+    now: Callable[[], float] = time.time,
 ) -> tuple[MultiService, Toolbox]:
     """
     The tree of services for these settings (from `configure`), and the toolbox.
 
-    Services start in the order of needs and stop in reverse. Makes the state
-    directory, and nothing else outside the process; and not even that unless it
-    is `to_run`: parts refuse what only they understand, which is worth a try by
-    itself. Raises AssemblyError or ConfigError.
+    Services start in the order of needs and stop in reverse. Changes nothing
+    outside the process. Raises AssemblyError, or ConfigErrors with what all
+    parts say of their settings; a part that needs one that could not be made is
+    not asked.
     """
     node: NodeSettings = settings["node"]
-    state_dir = Path(node.state_dir)
-    if to_run:
-        _make(state_dir)
     found = find()
     enabled = [found[name] for name in settings if name != "node"]
     toolbox = Toolbox(
         reactor,
         rng or random.Random(),
         this_node(node, version=__version__, started_at=now()),
-        state_dir,
+        Path(node.state_dir),
         Turns(reactor).later,
     )
     tree = MultiService()
+    problems: list[ConfigError] = []
+    absent: set[InterfaceClass] = set()
     for plugin in order(enabled):
-        part = plugin.make_part(settings[plugin.name], toolbox.lend(plugin.needs))
+        if absent & plugin.needs:
+            absent |= plugin.offers
+            continue
+        try:
+            part = plugin.make_part(settings[plugin.name], toolbox.lend(plugin.needs))
+        except (ConfigError, ConfigErrors) as error:
+            problems += error.problems if isinstance(error, ConfigErrors) else [error]
+            absent |= plugin.offers
+            continue
         toolbox.add(plugin, part)
         part.service.setName(plugin.name)
         part.service.setServiceParent(tree)
+    if problems:
+        raise ConfigErrors(problems)
     return tree, toolbox

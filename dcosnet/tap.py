@@ -11,9 +11,10 @@ from twisted.application.service import IService, MultiService
 from twisted.internet.error import CannotListenError
 from twisted.python import usage
 
-from dcosnet.assemble import assemble, configure
+from dcosnet.assemble import assemble, build, configure
 from dcosnet.config.merge import DEFAULT_MAIN, read
 from dcosnet.errors import DcosnetError
+from dcosnet.io.host import allow_all_descriptors
 
 INVALID = 2
 """The exit code for a configuration that cannot be used."""
@@ -51,9 +52,10 @@ def makeService(options: Options) -> IService:
     try:
         settings = configure(read(options.config_file, os.environ, options.sets))
         if options["check"]:
-            assemble(settings, reactor, to_run=False)
+            build(settings, reactor)
             sys.stdout.write("The configuration is valid.\n")
             raise SystemExit(0)
+        allow_all_descriptors()
         tree, _ = assemble(settings, reactor)
     except DcosnetError as error:
         _give_up(error)

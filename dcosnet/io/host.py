@@ -6,6 +6,7 @@ Asks the kernel only; nothing is sent.
 
 from __future__ import annotations
 
+import resource
 import socket
 from ipaddress import IPv4Address, ip_address
 
@@ -59,3 +60,15 @@ def this_node(settings: NodeSettings, *, version: str, started_at: float) -> Nod
         version=version,
         started_at=started_at,
     )
+
+
+def allow_all_descriptors() -> None:
+    """
+    Raise this process's limit of open files to the highest that it may have.
+
+    The usual soft limit of 1024 is for programs that use select(2); a balancer
+    needs two descriptors for each connection.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

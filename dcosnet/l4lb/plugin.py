@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from dcosnet.config.fields import Duration, IpRange
-from dcosnet.errors import ConfigError
+from dcosnet.errors import ConfigError, ConfigErrors
 from dcosnet.interfaces import IMetrics, IToolbox, IViews, IZone, Part
 from dcosnet.io.epoll import InnerEpoll
 from dcosnet.l4lb.counts import Counts
@@ -39,7 +39,7 @@ _RESERVED = 256
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The table `[l4lb]`."""
 
-    plane: Literal["auto", "userspace", "nftables"] = "auto"
+    plane: Literal["auto", "userspace"] = "auto"
     named_vips: tuple[IpRange, ...] = NAMED_VIPS
     """Where names get their addresses; at most one range per family."""
     pick: Literal["least", "round_robin", "random"] = "least"
@@ -103,12 +103,11 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
 
 
 def _check(settings: Settings) -> None:
-    """Raise ConfigError for settings that cannot be met."""
-    if settings.plane == "nftables":
-        raise ConfigError("l4lb.plane", 'this version has no nftables plane; write "auto" or "userspace"')
+    """Raise ConfigErrors for settings that cannot be met."""
+    problems = []
     versions = [one.first.version for one in settings.named_vips]
     if len(set(versions)) < len(versions):
-        raise ConfigError("l4lb.named_vips", "give at most one range of IPv4 and one of IPv6")
+        problems.append(ConfigError("l4lb.named_vips", "give at most one range of IPv4 and one of IPv6"))
     for name, value in (
         ("connect_timeout", settings.connect_timeout),
         ("udp_idle", settings.udp_idle),
@@ -116,7 +115,9 @@ def _check(settings: Settings) -> None:
         ("max_udp_flows", settings.max_udp_flows),
     ):
         if value <= 0:
-            raise ConfigError(f"l4lb.{name}", "must be more than nothing")
+            problems.append(ConfigError(f"l4lb.{name}", "must be more than nothing"))
+    if problems:
+        raise ConfigErrors(problems)
 
 
 def _within_descriptors(settings: Settings) -> tuple[int, int]:

@@ -111,10 +111,31 @@ def test_the_builtin_parts_always_fit(plugins, rng):
         provided |= plugin.offers
 
 
-def build(tmp_path, *plugins):
+def make(tmp_path, *plugins):
     node = NodeSettings(name="host-a", address=ip_address("127.0.0.1"), state_dir=tmp_path / "state")
     settings = {"node": node} | {plugin.name: Settings() for plugin in plugins}
     return assemble(settings, Clock(), find=lambda: {plugin.name: plugin for plugin in plugins})
+
+
+def test_what_all_parts_refuse_is_told_at_once(tmp_path):
+    """Nobody repairs a configuration one error at a time; and who cannot be asked yet invents none."""
+
+    def refuse(path):
+        def make(config, toolbox):
+            raise ConfigErrors([ConfigError(path, "is wrong"), ConfigError(path, "is very wrong")])
+
+        return make
+
+    def make_eater(config, toolbox):
+        raise AssertionError("asked without its bread")
+
+    baker = Plugin("baker", offers=frozenset({IBread}), make=refuse("baker.oven"))
+    eater = Plugin("eater", needs=frozenset({IBread}), make=make_eater)
+    other = Plugin("other", make=refuse("other.key"))
+    with pytest.raises(ConfigErrors) as refused:
+        make(tmp_path, baker, eater, other)
+    assert [problem.path for problem in refused.value.problems] == ["baker.oven"] * 2 + ["other.key"] * 2
+    assert not (tmp_path / "state").exists()
 
 
 def test_parts_get_only_what_they_declared(tmp_path):
@@ -135,7 +156,7 @@ def test_parts_get_only_what_they_declared(tmp_path):
         contributes=frozenset({ITopping}),
         make=lambda c, t: Part(Service(), contributes=[(ITopping, Cheese()), (ITopping, Cheese())]),
     )
-    tree, toolbox = build(tmp_path, eater, dairy, baker)
+    tree, toolbox = make(tmp_path, eater, dairy, baker)
     assert seen == {"bread": 2, "toppings": 2}
     assert [service.name for service in tree] == ["dairy", "baker", "eater"]
     assert toolbox.readiness() == {"dairy": None, "baker": None, "eater": None}
@@ -155,14 +176,14 @@ def test_parts_get_only_what_they_declared(tmp_path):
 )
 def test_a_part_that_is_not_what_was_declared_is_fatal(tmp_path, part, complaint):
     with pytest.raises(AssemblyError, match=complaint) as caught:
-        build(tmp_path, Plugin("baker", offers=frozenset({IBread}), make=lambda c, t: part()))
+        make(tmp_path, Plugin("baker", offers=frozenset({IBread}), make=lambda c, t: part()))
     assert "\n" not in str(caught.value)
 
 
 def test_a_state_directory_that_cannot_be_made_says_what_to_do(tmp_path):
     (tmp_path / "state").write_text("in the way")
     with pytest.raises(ConfigError, match="name a directory that this user may write"):
-        build(tmp_path)
+        make(tmp_path)
 
 
 def test_readiness_is_asked_anew_each_time():

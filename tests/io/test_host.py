@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from ipaddress import ip_address
 
 from dcosnet.config.node import NodeSettings
@@ -26,3 +28,14 @@ def test_settings_win_over_what_is_detected() -> None:
     assert node.public_addresses == settings.public_addresses
     detected = this_node(NodeSettings(), version="1", started_at=2.0)
     assert (detected.name, detected.address) == (socket.gethostname(), route_address())
+
+
+def test_the_limit_of_open_files_is_raised_to_the_highest_allowed() -> None:
+    """In a process of its own: a limit stays."""
+    code = (
+        "import resource; from dcosnet.io.host import allow_all_descriptors;"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 128)); allow_all_descriptors();"
+        "print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "128 128\n"

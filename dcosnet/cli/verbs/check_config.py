@@ -18,10 +18,10 @@ def command(session: Session, sets: Sequence[str]) -> None:
     # Finding the plugins imports Twisted, which the other verbs do without.
     from twisted.internet import reactor
 
-    from dcosnet.assemble import assemble, configure
+    from dcosnet.assemble import build, configure
 
     settings = configure(session.merged(sets))
-    assemble(settings, reactor, to_run=False)
+    build(settings, reactor)
     if session.json:
         print_json({"valid": True, "tables": list(settings)})
         return
