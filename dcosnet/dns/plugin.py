@@ -245,21 +245,26 @@ def _routes(settings: Settings, listen: Sequence[Endpoint], problems: list[Confi
     for name, texts in settings.forward_zones.items():
         path = f"dns.forward_zones.{name}"
         zone = name.lower().rstrip(".")
-        try:
-            wire_of(zone)
-        except ValueError as error:
-            problems.append(ConfigError(path, str(error)))
         if zone in zones:
             problems.append(ConfigError(path, f"{zone or 'the root'} is named twice"))
-        private = PRIVATE.intersection(suffixes(zone))
-        if private:
-            problems.append(
-                ConfigError(path, f"names under {', '.join(private)} are answered here and never forwarded")
-            )
+        problems.extend(ConfigError(path, reason) for reason in _misnamed(zone))
         if not texts:
             problems.append(ConfigError(path, "names no server"))
         zones[zone] = servers(path, texts)
     return Routes(zones, default)
+
+
+def _misnamed(zone: str) -> list[str]:
+    """Why names cannot be forwarded by this suffix."""
+    reasons = []
+    try:
+        wire_of(zone)
+    except ValueError as error:
+        reasons.append(str(error))
+    private = PRIVATE.intersection(suffixes(zone))
+    if private:
+        reasons.append(f"names under {', '.join(private)} are answered here and never forwarded")
+    return reasons
 
 
 def _is_own(endpoint: Endpoint, listen: Sequence[Endpoint]) -> bool:
