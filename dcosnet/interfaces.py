@@ -47,8 +47,9 @@ class Part:
     What a plugin makes: a service, and what it gives to others.
 
     `ready` gives None, or for people the reason why the part is not ready.
-    `describe` gives facts for `/v1/status`: addresses it listens on, what it
-    chose and why; JSON values only.
+    `describe` gives facts for `/v1/status`: addresses it listens on ("listen"),
+    what it chose and why, and what it could not do though it is ready for the
+    rest ("problems", each with "subject" and "reason"); JSON values only.
     """
 
     service: IService

@@ -16,7 +16,7 @@ from typing import NewType
 
 import attrs
 
-from dcosnet.model.facts import SourceStatus
+from dcosnet.model.facts import Problem, SourceStatus
 from dcosnet.model.net import Address, Endpoint, Protocol
 from dcosnet.model.node import Node
 from dcosnet.model.snapshot import Owned
@@ -75,6 +75,8 @@ class Overview:
     node: Node
     uptime: float
     parts: Mapping[str, str | None]
+    troubles: Mapping[str, Sequence[Problem]] = attrs.field(factory=dict)
+    """What each part could not do, though it is ready for the rest."""
     vips: Sequence[ShownVip] = ()
     tasks: Sequence[Owned[Task]] = ()
     sources: Sequence[tuple[str, SourceStatus]] = ()
@@ -91,7 +93,7 @@ def page(overview: Overview) -> str:
             f'<meta http-equiv="refresh" content="{REFRESH}">\n',
             f"<title>{node} - dcosnet</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n",
             f"<header>\n<h1>{node}</h1>\n<p>{_summary(overview)}</p>\n</header>\n<main>\n",
-            _section("Parts", "/v1/status", _table(("Part", "State"), map(_part, overview.parts.items()))),
+            _section("Parts", "/v1/status", _table(("Part", "State"), _parts(overview))),
             _section("Virtual addresses", "/v1/vips?detail", _vips(overview)),
             _section("Tasks", "/v1/tasks", _tasks(overview.tasks)),
             _section("Sources", "/v1/sources", _sources(overview.sources)),
@@ -165,9 +167,10 @@ def _state(reason: str | None, good: str = "ready") -> _Html:
     return _marked("good", good) if reason is None else _marked("bad", reason)
 
 
-def _part(named: tuple[str, str | None]) -> Sequence[_Html]:
-    name, reason = named
-    return _text(name), _state(reason)
+def _parts(overview: Overview) -> Iterable[Sequence[_Html]]:
+    for name, reason in overview.parts.items():
+        troubles = [_marked("bad", f"{each.reference}: {each.reason}") for each in overview.troubles.get(name, ())]
+        yield _text(name), _join([_state(reason), *([_list(troubles)] if troubles else [])])
 
 
 def _vips(overview: Overview) -> _Html:

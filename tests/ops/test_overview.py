@@ -76,6 +76,7 @@ def everywhere(text: str) -> Overview:
         Node(text, HOST, version=text),
         1.0,
         {text: text},
+        {text: [Problem(text, text)]},
         [ShownVip(text, [HOST], vip)],
         [Owned(task, text, stamp)],
         [(text, SourceStatus(False, text, problems=(Problem(text, text),)))],
@@ -127,10 +128,17 @@ def test_the_shop_is_seen_at_a_glance(toolbox) -> None:
 
 def test_a_backend_that_drains_is_marked(toolbox, shop) -> None:
     """It has weight zero and nothing is wrong with it."""
-    overview = Overview(toolbox.node, 0.0, {}, [ShownVip("v", [], shop.named)])
+    overview = Overview(toolbox.node, 0.0, {}, vips=[ShownVip("v", [], shop.named)])
     assert "127.0.0.1:8002 draining" in Reading(page(overview)).text
     heavy = attrs.evolve(shop.named, backends=(Backend(HOST, 1, HOST, weight=5),))
     assert "10.0.0.1:1 weight 5" in Reading(page(attrs.evolve(overview, vips=[ShownVip("v", [], heavy)]))).text
+
+
+def test_what_a_part_could_not_do_is_told_beside_its_state() -> None:
+    """The part is ready; one VIP of it is not there, and somebody wants to know why."""
+    troubles = {"l4lb": [Problem("tcp/127.0.0.1:80", "Permission denied")]}
+    text = Reading(page(Overview(Node("n", HOST), 0.0, {"l4lb": None, "dns": None}, troubles))).text
+    assert "tcp/127.0.0.1:80: Permission denied" in text
 
 
 def test_an_empty_node_has_a_page() -> None:

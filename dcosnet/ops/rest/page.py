@@ -8,6 +8,7 @@ import attrs
 from zope.interface import implementer
 
 from dcosnet.interfaces import IRestResource, ITaskSource, IToolbox, IViews, IZone
+from dcosnet.model.facts import Problem
 from dcosnet.model.rest import RestReply, RestRequest
 from dcosnet.ops.overview import CONTENT_SECURITY_POLICY, Overview, ShownVip, page
 from dcosnet.ops.vipnames import vip_addresses, vip_text
@@ -35,6 +36,10 @@ class Page:
             node=self._toolbox.node,
             uptime=self._uptime(),
             parts=self._toolbox.readiness(),
+            troubles={
+                name: [Problem(each["subject"], each["reason"]) for each in facts.get("problems", ())]
+                for name, facts in self._toolbox.describe().items()
+            },
             vips=[
                 ShownVip(vip_text(vip.key), vip_addresses(vip.key, self._zones), vip)
                 for vip in sorted(self._views.vips.value.values(), key=lambda vip: vip.key.sort_key)
