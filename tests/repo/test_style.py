@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 # A path of somebody's home or workplace; written so that this line is none.
-PLACES = re.compile(r"(?<![\w.$}])/(?:root|home|Users|work|builds|workspace)/[\w.]")
+PLACES = re.compile(r"(?<![\w.$}])/(?:root|home|Users|builds|workspace|work)/[\w.]")
 
 
 def tracked(*patterns: str) -> list[Path]:
@@ -56,7 +56,7 @@ def test_no_error_is_swallowed() -> None:
     assert found == {}
 
 
-@pytest.mark.parametrize("text", ["see /home/ann/x", "PATH=/root/.local", '"/work/main"'])
+@pytest.mark.parametrize("text", ["see /home/ann/x", "/Users/ann/dcosnet", '"/builds/team/dcosnet"'])
 def test_a_place_is_seen(text: str) -> None:
     """The first rule can be broken."""
     assert places(text)
