@@ -54,6 +54,10 @@ class Facts:
     while it is not empty, a name that the source might own is not denied.
     `leader` is set by a source that hears the leading master, on that master's
     node: only this node tells of frameworks, agents and foreign tasks.
+
+    `changed` names the tasks that may differ from what the source told last, so
+    that one change among many costs one; None when any may. The mappings stay
+    as they are after the call: one that differs is a new one.
     """
 
     tasks: Mapping[TaskId, Task] = attrs.field(factory=dict)
@@ -61,6 +65,7 @@ class Facts:
     frameworks: Mapping[str, Framework] = attrs.field(factory=dict)
     agents: Mapping[str, Agent] = attrs.field(factory=dict)
     leader: Leader | None = None
+    changed: frozenset[TaskId] | None = attrs.field(default=None, eq=False)
 
 
 @attrs.frozen
