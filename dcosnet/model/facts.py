@@ -56,8 +56,8 @@ class Facts:
     node: only this node tells of frameworks, agents and foreign tasks.
 
     `changed` names the tasks that may differ from what the source told last, so
-    that one change among many costs one; None when any may. The mappings stay
-    as they are after the call: one that differs is a new one.
+    that one change among many costs one; None when any may. The mappings may be
+    live views: each change of what they show is told by a call that follows.
     """
 
     tasks: Mapping[TaskId, Task] = attrs.field(factory=dict)
