@@ -470,14 +470,13 @@ def snapshot(cluster):
 STEPS = ["agent", "framework", "task", "running", "killing", "finished", "rename", "gone", "torn", "over", "again"]
 
 
-@given(
-    steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 7)), max_size=40),
-)
+@given(steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 7)), max_size=40))
 def test_the_events_of_a_cluster_lead_to_its_snapshot(steps):
     """Or a property test of a client would find faults that are the fake's."""
     cluster, mirror = FakeCluster(), Mirror()
     cluster.watch(mirror.take)
-    for step, number in steps:
+    # Most histories need these, and chance would seldom put them first.
+    for step, number in [("agent", 0), ("framework", 0), ("task", 0), ("task", 1), *steps]:
         play(cluster, step, number)
         if step == "over":
             mirror.agents, mirror.frameworks, mirror.tasks = snapshot(cluster)
@@ -563,3 +562,12 @@ async def test_without_an_interval_the_first_heartbeat_is_the_last(client, start
     listener = await client.listen(master)
     await listener.until(lambda each: len(each.documents) == 2)
     assert clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize(("forgotten", "told"), [(False, ["TASK_UPDATED", "AGENT_REMOVED"]), (True, ["AGENT_REMOVED"])])
+def test_an_agent_goes_with_a_word_on_its_tasks_or_without(cluster, marathon, agent, forgotten, told):
+    cluster.add_task("web", marathon, agent)
+    before = len(cluster.log)
+    (cluster.forget_agent if forgotten else cluster.remove_agent)(agent)
+    assert [event["type"] for event in cluster.log[before:]] == told
+    assert bool(cluster.get_state()["get_tasks"]["tasks"]) == forgotten
