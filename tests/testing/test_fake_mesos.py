@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from io import BytesIO
 
 import pytest
 import pytest_twisted
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import error
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import SSL4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
+from twisted.internet.ssl import CertificateOptions, DefaultOpenSSLContextFactory
 from twisted.internet.task import deferLater
 from twisted.web.client import Agent, FileBodyProducer, ResponseDone, ResponseFailed
 from twisted.web.http_headers import Headers
@@ -368,6 +375,32 @@ async def test_a_master_may_refuse_the_stream_alone(client, master):
     master.streaming = False
     assert (await client.get(master.url, "SUBSCRIBE"))[0] == 403
     assert (await client.get(master.url, "GET_STATE"))[0] == 200
+
+
+def self_signed(name, path):
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    begin = datetime(2020, 1, 1, tzinfo=UTC)
+    certificate = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), 1, begin, begin.replace(year=2120))
+    ).sign(key, hashes.SHA256())
+    pem = serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(secret + certificate.public_bytes(pem))
+    return DefaultOpenSSLContextFactory(str(path), str(path))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_master_speaks_tls_with_the_certificate_it_is_given(client, start, cluster, clock, tmp_path):
+    """Whether to believe it is the client's matter; this one believes all."""
+    tls = self_signed("localhost", tmp_path / "pem")
+    master = start(FakeMaster(client.reactor, cluster, clock=clock), tls=tls)
+    assert master.url == f"https://{master.address}"
+    endpoint = SSL4ClientEndpoint(client.reactor, "127.0.0.1", master.port, CertificateOptions())
+    listener = await connectProtocol(endpoint, Listener(client.reactor)).addTimeout(PATIENCE, client.reactor)
+    listener.transport.write(b"GET /redirect HTTP/1.1\r\nHost: master\r\nConnection: close\r\n\r\n")
+    await listener.ended.addTimeout(PATIENCE, client.reactor)
+    assert b" 307 " in listener.data
 
 
 # --- recordings and agents --------------------------------------------------
