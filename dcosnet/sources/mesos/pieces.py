@@ -19,24 +19,27 @@ LIMIT = 4 << 20
 
 _WINDOW = 64 << 10
 _SPACE = " \t\r\n"
+_NUMBER_TAIL = 3
 
 Piece = tuple[tuple[str, ...], Any]
 """A value and the keys that lead to it; elements of a list all have the list's path."""
 
 
-def pieces(data: bytes, depth: int) -> Iterator[Piece]:
+def pieces(data: bytes, depth: int, window: int = _WINDOW) -> Iterator[Piece]:
     """
     The values of an object, opening objects and lists down to `depth` levels.
 
     With depth 2, `{"a": {"b": [1, 2]}, "c": [3]}` gives `(("a", "b"), [1, 2])`
-    and `(("c",), 3)`. Raises ProtocolError as soon as it is seen that the data
-    is not a JSON object, or that one piece is longer than LIMIT.
+    and `(("c",), 3)`. `window` is how many bytes are looked at together.
+
+    Raises ProtocolError as soon as it is seen that the data is not a JSON
+    object, or that one piece is longer than LIMIT.
     """
-    window = _Window(data)
-    if window.peek() != "{":
+    view = _Window(data, window)
+    if view.peek() != "{":
         raise ProtocolError(f"a JSON object was expected, not {bytes(data[:20])!r}")
-    yield from _open(window, (), depth)
-    if window.peek():
+    yield from _open(view, (), depth)
+    if view.peek():
         raise ProtocolError("something follows the JSON object")
 
 
@@ -64,8 +67,9 @@ def _open(window: _Window, path: tuple[str, ...], depth: int) -> Iterator[Piece]
 class _Window:
     """The part of a document that is being read, as text."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, size: int) -> None:
         self._data = memoryview(data)
+        self._size = size
         self._fed = 0
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
         self._json = json.JSONDecoder(parse_constant=lambda _: None)  # NaN is no JSON
@@ -108,19 +112,24 @@ class _Window:
                 if not self._more():
                     raise ProtocolError(f"not JSON: {error}") from None
             else:
-                # A number that ends with the window may go on after it.
-                if end < len(self._text) or not self._more():
+                # A number may go on after the window, by "e+1" at the latest.
+                if len(self._text) - end >= _NUMBER_TAIL or not self._more():
                     self._at = end
                     return value
 
     def _more(self) -> bool:
-        """Widen the window by as much as it still holds, at least; False at the end."""
+        """
+        Widen the window; False at the end.
+
+        By as much as it still holds, at least: what is long is tried again a
+        few times only.
+        """
         if self._fed == len(self._data):
             return False
         rest = self._text[self._at :]
         if len(rest) > LIMIT:
             raise ProtocolError(f"a value is longer than {LIMIT} characters")
-        size = max(_WINDOW, len(rest))
+        size = max(self._size, len(rest))
         chunk = self._data[self._fed : self._fed + size]
         self._fed += len(chunk)
         try:

@@ -10,6 +10,7 @@ Nothing here knows what other documents said.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import attrs
@@ -95,8 +96,8 @@ def read_task(document: object, known: Callable[[TaskId], Described | None]) -> 
     A field that cannot be read keeps the value that is `known` of the task.
     """
     task = _table(document)
-    described = Described(TaskId(_id(task, "framework_id"), _id(task, "task_id")), _id(task, "agent_id"))
-    old = known(described.id) or described
+    id_, agent = TaskId(_id(task, "framework_id"), _id(task, "task_id")), _id(task, "agent_id")
+    old = known(id_) or Described(id_, agent)
     flaws: list[str] = []
     status_flaws: list[str] = []
 
@@ -110,8 +111,9 @@ def read_task(document: object, known: Callable[[TaskId], Described | None]) -> 
     runtime, mapped = field(_container, (old.runtime, old.mapped))
     labels, labelled = field(_labels, (old.labels, old.labelled))
     told = field(_statuses, _Told(old.healthy, old.addresses, old.status_mapped), status_flaws)
-    return attrs.evolve(
-        described,
+    return Described(
+        id=id_,
+        agent=agent,
         name=field(_name, old.name),
         state=field(_state, old.state),
         runtime=runtime,
@@ -144,11 +146,13 @@ def read_update(update: object, before: Described) -> Described:
     table = _table(update)
     status = _member(table, "status")
     flaws: list[str] = []
-    try:
-        state = _state(table if table.get("state") is not None else status, flaws)
-    except ValueError as error:
-        flaws.append(str(error))
-        state = before.state
+    state = before.state
+    teller = table if table.get("state") is not None else status
+    if teller.get("state") is not None:
+        try:
+            state = _state(teller, flaws)
+        except Unreadable as error:
+            flaws.append(str(error))
     told = _Told(before.healthy, before.addresses, before.status_mapped).after(status, flaws)
     return attrs.evolve(
         before,
@@ -414,9 +418,15 @@ def _addresses(infos: list[Any], flaws: list[str]) -> Iterator[Address]:
             if text is None:
                 continue
             try:
-                yield parse_address(_text(text, "ip_address"))
+                yield _address(_text(text, "ip_address"))
             except ValueError as error:
                 flaws.append(str(error))
+
+
+@lru_cache(maxsize=1 << 16)
+def _address(text: str) -> Address:
+    """The same object for the same text: most addresses are told many times over."""
+    return parse_address(text)
 
 
 def _merged(first: tuple[Entry, ...], second: tuple[Entry, ...]) -> tuple[Entry, ...]:

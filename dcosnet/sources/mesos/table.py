@@ -16,7 +16,7 @@ import attrs
 from dcosnet.model.facts import Agent, Facts, Framework, Problem
 from dcosnet.model.net import Address
 from dcosnet.model.task import Task, TaskId, TaskState
-from dcosnet.sources.mesos.state import Described, literal, make_task, pid_address
+from dcosnet.sources.mesos.state import Described, make_task, pid_address
 
 _SHOWN = 100  # of the problems; they are counted beyond
 _REMARKS = 20
@@ -32,12 +32,12 @@ class TaskTable:
 
     def __init__(self, source: str) -> None:
         self._source = source
-        self._answers: dict[str, Address | None] = {}
         self.rejected: Counter[str] = Counter({"event": 0, "task": 0, "agent": 0, "framework": 0, "field": 0})
         self._facts = Facts()
-        self._clear()
+        self.clear()
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Forget everything but what was counted."""
         self.agents: dict[str, Agent] = {}
         self.frameworks: dict[str, Framework] = {}
         self.waiting: set[TaskId] = set()
@@ -46,13 +46,12 @@ class TaskTable:
         self._of_agent: dict[str, set[TaskId]] = {}
         self._of_framework: dict[str, set[TaskId]] = {}
         self._flawed: dict[TaskId, tuple[str, ...]] = {}
+        self._bad_pids: set[str] = set()
+        self._named: dict[str, set[str]] = {}
+        self._answers: dict[str, Address | None] = {}
         self._remarks: dict[Problem, None] = {}
         self._changed: set[TaskId] | None = None
         self._stale = True
-
-    def clear(self) -> None:
-        """Forget all but what host names resolved to."""
-        self._clear()
 
     # tasks
 
@@ -127,15 +126,21 @@ class TaskTable:
     # agents
 
     def put_agent(self, agent: Agent, now: float) -> Iterator[None]:
-        """Take an agent; its tasks follow."""
+        """Take an agent as it was read; its tasks follow."""
+        if agent.address is None:
+            self._named.setdefault(agent.hostname, set()).add(agent.id)
+            agent = attrs.evolve(agent, address=self._looked_up(agent))
         before = self.agents.get(agent.id)
-        agent = self._addressed(agent)
         if agent == before:
             return
+        if before is not None and before.hostname != agent.hostname:
+            self._unname(before)
         self.agents[agent.id] = agent
         self._stale = True
-        if before is not None and before.hostname != agent.hostname:
-            self._forget_answer(before.hostname)
+        self._bad_pids.discard(agent.id)
+        if agent.pid and pid_address(agent.pid) is None:
+            self._bad_pids.add(agent.id)
+            self.rejected["field"] += 1
         if before is None or before.address != agent.address:
             yield from self._places(self._of_agent.get(agent.id, ()), now)
 
@@ -144,31 +149,33 @@ class TaskTable:
         agent = self.agents.pop(id_, None)
         if agent is not None:
             self._stale = True
-            self._forget_answer(agent.hostname)
+            self._bad_pids.discard(id_)
+            self._unname(agent)
 
     def unresolved(self) -> frozenset[str]:
         """Host names without an address, whether nobody looked or nothing was found."""
-        names = {agent.hostname for agent in self.agents.values()} - {""}
-        return frozenset(name for name in names if literal(name) is None and self._answers.get(name) is None)
+        return frozenset(name for name in self._named if name and self._answers.get(name) is None)
 
     def resolved(self, hostname: str, address: Address | None, now: float) -> Iterator[None]:
         """What a look-up gave; None where it failed. A later failure does not undo an earlier success."""
-        if address is None and hostname in self._answers:
+        if hostname not in self._named or (address is None and hostname in self._answers):
             return
         self._answers[hostname] = address
-        for agent in [agent for agent in self.agents.values() if agent.hostname == hostname]:
-            yield from self.put_agent(agent, now)
-        self._forget_answer(hostname)
+        for id_ in tuple(self._named[hostname]):
+            yield from self.put_agent(attrs.evolve(self.agents[id_], address=None), now)
 
-    def _addressed(self, agent: Agent) -> Agent:
-        address = literal(agent.hostname) or self._answers.get(agent.hostname)
-        if address is None and (agent.hostname in self._answers or not agent.hostname):
-            address = pid_address(agent.pid)
-        return agent if address == agent.address else attrs.evolve(agent, address=address)
+    def _looked_up(self, agent: Agent) -> Address | None:
+        if agent.hostname and agent.hostname not in self._answers:
+            return None
+        return self._answers.get(agent.hostname) or pid_address(agent.pid)
 
-    def _forget_answer(self, hostname: str) -> None:
-        if all(agent.hostname != hostname for agent in self.agents.values()):
-            self._answers.pop(hostname, None)
+    def _unname(self, agent: Agent) -> None:
+        """Forget who has a host name, and with the last of them what it resolved to."""
+        ids = self._named.get(agent.hostname, set())
+        ids.discard(agent.id)
+        if not ids:
+            self._named.pop(agent.hostname, None)
+            self._answers.pop(agent.hostname, None)
 
     # frameworks
 
@@ -217,7 +224,7 @@ class TaskTable:
         agents = (
             Problem(f"agent {agent.id}", _without_address(agent, self._answers))
             for agent in self.agents.values()
-            if agent.address is None or (agent.pid and pid_address(agent.pid) is None)
+            if agent.address is None or agent.id in self._bad_pids
         )
         tasks = (Problem(id_.key, flaw) for id_, flaws in self._flawed.items() for flaw in flaws)
         return chain(agents, tasks, self._remarks)
