@@ -307,6 +307,13 @@ def test_a_status_that_leaves_something_out_leaves_it_as_it_was():
     assert after == attrs.evolve(made(whole), health=Health.UNHEALTHY)
 
 
+def test_the_mappings_of_a_pod_outlive_a_status_without_them():
+    """Only the first status of its network tells them."""
+    whole = read_task(document(container={}, statuses=[status(mappings=[mapping(8080, 31000)])]), unknown)
+    assert made(read_update({"status": status(2.0)}, whole)) == made(whole)
+    assert [(port.port, port.host_port) for port in made(whole).ports] == [(8080, 31000)]
+
+
 def test_the_state_beside_the_status_overrides_it():
     """DCOS_OSS-3539."""
     update = {"status": {"state": "TASK_RUNNING"}, "state": "TASK_KILLED"}
