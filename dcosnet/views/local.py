@@ -9,6 +9,7 @@ moment, so nothing older can overtake anything newer, however it is cut.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from urllib.parse import quote
 
 from dcosnet.model.facts import Agent, Facts, Framework, Leader
@@ -78,6 +79,8 @@ class LocalKeys:
         if before is None or facts.changed is None or (facts.leader is None) is not (before.leader is None):
             self._whole[source] = None
         else:
+            # What is there before what is gone, as in `_through`.
+            self._ids.update(dict.fromkeys(id_ for id_ in facts.changed if id_ in facts.tasks))
             self._ids.update(dict.fromkeys(facts.changed))
             if few != few_before:
                 self._ids.update(dict.fromkeys(few.keys() | few_before.keys()))
@@ -159,11 +162,19 @@ class LocalKeys:
         return id_
 
     def _through(self, source: str) -> Iterator[TaskId | _Few]:
-        """All that a source tells, and then all that may be gone: a name that moves is never without an address."""
-        facts = self._facts[source]
+        """
+        All that a source tells, and then all that may be gone: a name that moves is never without an address.
+
+        Tasks of one name go together: what is folded from them is made once,
+        and nearly always appears as a whole.
+        """
+        told_before = [id_ for id_, (told_by, _) in self._tasks.items() if told_by == source]
         yield from self._few_told[source]
-        yield from list(facts.tasks)
-        yield from [id_ for id_, (told_by, _) in self._tasks.items() if told_by == source]
+        alike: dict[str, list[TaskId]] = {}
+        for id_, task in self._facts[source].tasks.items():
+            alike.setdefault(task.name, []).append(id_)
+        yield from chain.from_iterable(alike.values())
+        yield from told_before
         yield from list(self._few)
 
     def _decide_task(self, id_: TaskId, since: Since, changes: dict[str, bytes | None]) -> None:

@@ -19,6 +19,7 @@ from zope.interface import implementer
 
 from dcosnet.errors import PeerError
 from dcosnet.interfaces import IFold, IKeyValue, IMembership, IMetrics, ITaskSource, IViews, IZone
+from dcosnet.io import heap
 from dcosnet.model.cell import Cell, Changed, Later
 from dcosnet.model.entry import Entry, Lifetime
 from dcosnet.model.facts import Facts
@@ -45,6 +46,9 @@ log = Logger()
 
 SLICE = 256
 """How many things are decided, or keys folded, at a time: a few milliseconds."""
+
+BURST = 4096
+"""Keys folded without a pause, after which what they made is taken for lasting."""
 
 
 @implementer(IZone)
@@ -97,8 +101,10 @@ class Views(Service):
         sources: Iterable[ITaskSource],
         folds: Iterable[IFold],
         later: Later,
+        slice_size: int = SLICE,
     ) -> None:
         self._node = node
+        self._slice = slice_size
         self._store = store
         self._membership = membership
         self._folds = tuple(folds)
@@ -122,6 +128,7 @@ class Views(Service):
         self._entries: Mapping[str, Entry] = {}
         self._unfolded: dict[str, None] = {}
         self._folding = self._writing = False
+        self._burst = 0
         self._members_told: Mapping[str, Member] = {}
         reason = self._local.unsynced()
         self.snapshot: Cell[Snapshot] = Cell(self._take_snapshot(), later)
@@ -178,7 +185,7 @@ class Views(Service):
         self._writing = False
         if not self.running:
             return
-        changes = self._local.step(SLICE, self._table.since)
+        changes = self._local.step(self._slice, self._table.since)
         try:
             self._store.write(changes, Lifetime.LEASE)
         except ValueError:
@@ -213,25 +220,31 @@ class Views(Service):
 
     def _take_entries(self, entries: Mapping[str, Entry], changed: Changed) -> None:
         self._entries = entries
-        if changed is None:
-            for reading in self._readings.values():
-                self._unfolded.update(dict.fromkeys(reading.held))
-        self._unfolded.update(dict.fromkeys(entries if changed is None else changed))
+        # What is there before what is gone, so that a name whose task moves is not gone in between.
+        self._unfolded.update(dict.fromkeys(entries if changed is None else (key for key in changed if key in entries)))
+        for keys in (changed,) if changed is not None else (reading.held for reading in self._readings.values()):
+            self._unfolded.update(dict.fromkeys(keys))
         if not self._folding:
             self._fold()
 
     def _fold(self) -> None:
         self._folding = False
-        keys = tuple(islice(self._unfolded, SLICE))
+        keys = tuple(islice(self._unfolded, self._slice))
         for key in keys:
             del self._unfolded[key]
             self._decode(key, self._entries.get(key))
         self._publish(frozenset(keys))
+        self._burst += len(keys)
+        if self._burst >= BURST:
+            self._burst = 0
+            heap.keep()
         self._write_later()  # where another node tells now what this one told
         if self._unfolded:
             self._folding = True
             self._later(self._fold)
         else:
+            if self._local.settled:
+                self._burst = 0
             self._tell_synced()
 
     def _decode(self, key: str, entry: Entry | None) -> None:

@@ -7,6 +7,7 @@ entry that cannot be read is a PeerError: it spoils only itself.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
@@ -77,6 +78,8 @@ class _Leader(msgspec.Struct, array_like=True, frozen=True):
     epoch: int
 
 
+# One object for the agent of many tasks: decoded sooner, and held once.
+_address = lru_cache(4096)(parse_address)
 _encoder = msgspec.msgpack.Encoder()
 _tasks = msgspec.msgpack.Decoder(_Task)
 _nodes = msgspec.msgpack.Decoder(_Node)
@@ -116,8 +119,8 @@ def decode_task(value: bytes) -> tuple[Task, dict[str, Stamp]]:
             TaskId(wire.framework_id, wire.task_id),
             wire.name,
             wire.framework,
-            parse_address(wire.agent),
-            tuple(map(parse_address, wire.addresses)),
+            _address(wire.agent),
+            tuple(map(_address, wire.addresses)),
             tuple(Port(p.protocol, _port(p.port), _port(p.host_port), p.name, p.vips) for p in wire.ports),
             wire.state,
             wire.health,

@@ -8,6 +8,7 @@ told only once the VIP works.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from itertools import cycle
 from types import MappingProxyType
 
@@ -23,6 +24,9 @@ from dcosnet.model.zone import Record, Zone, address_record, apex_records
 TASKS = "dcos.thisdcos.directory"
 THIS_NODE = "thisnode.thisdcos.directory"
 ZOOKEEPER = "zk"
+
+# Tasks of one name, and of one framework, follow each other.
+_label = lru_cache(4096)(label)
 
 _ENSEMBLE = 5  # names of the ensemble, however many masters there are
 
@@ -145,7 +149,7 @@ def _names(task: Task) -> Mapping[str, tuple[Address, ...]]:
     """The names of a task with their addresses; none when a part of them has nothing usable."""
     if task.state is not TaskState.RUNNING:
         return {}
-    left, framework = label(task.name), label(task.framework)
+    left, framework = _label(task.name), _label(task.framework)
     names = {f"{left}.{framework}.{kind}.{TASKS}": found for kind, found in task_addresses(task).items() if found}
     return names if left and framework and all(map(usable, names)) else {}
 
