@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dcosnet.errors import PeerError
+from dcosnet.io import heap
 from dcosnet.model.facts import Facts, Leader
 from dcosnet.model.net import Address, Endpoint, parse_address
 from dcosnet.sources.mesos.access import AccessError, Answer, Stream, base_url
@@ -40,6 +41,14 @@ SLICE = 0.01
 """Seconds that are folded in one turn of the reactor."""
 GAP = 0.05
 """Seconds at least between two tellings; the first after a rest is told at once."""
+BURST = 320
+"""
+Steps without a rest after which what they made is taken for lasting: 5 000 tasks of a snapshot, or 320 events.
+
+Without it, one collection of garbage while 50 000 tasks were folded took 300 ms.
+"""
+REST = 1.0
+"""Seconds without a record that end a burst."""
 HOLD = 660.0
 """Seconds that a leader which was deposed keeps its facts: a new one needs up to 610 to know its agents again."""
 
@@ -391,6 +400,8 @@ class _Subscription:
         self._told: Facts | None = None
         self._told_at: float | None = None
         self._stopped = False
+        self._folded_at = 0.0
+        self._burst = 0
         self.nonsense = False
         self.fold = MasterFold()
         self._lookups = Lookups(reactor, resolve, self._resolved)
@@ -464,6 +475,9 @@ class _Subscription:
         """Fold for a slice of time; the rest on the next turn."""
         self._work = None
         now = self._reactor.seconds()
+        if now - self._folded_at > REST:
+            self._burst = 0
+        self._folded_at = now
         try:
             whole = self._fold_until(now + SLICE)
         except PeerError as error:
@@ -473,6 +487,9 @@ class _Subscription:
             log.failure("Folding a record failed")
             self._refuse("a record could not be folded")
             return
+        if self._burst >= BURST:
+            self._burst = 0
+            heap.keep()
         if not whole:
             self._work = self._reactor.callLater(0, self._fold)
         if self._steps is None:
@@ -485,7 +502,9 @@ class _Subscription:
                 record = self._records.popleft()
                 self._waiting -= len(record)
                 self._steps = self.fold.steps(record, self._reactor.seconds())
+            self._burst += 1
             for _ in self._steps:
+                self._burst += 1
                 if self._reactor.seconds() >= end:
                     return False
             self._steps = None
