@@ -59,7 +59,7 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
         Records(zones),
         Hosts(zones),
         Services(zones),
-        Tasks(views),
+        Tasks(views, sources),
         Sources(sources),
         Status(toolbox, uptime),
         Live(),
