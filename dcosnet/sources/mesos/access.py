@@ -31,7 +31,14 @@ from twisted.internet.ssl import (
     trustRootFromCertificates,
 )
 from twisted.python.failure import Failure
-from twisted.web.client import URI, Agent, FileBodyProducer, ResponseDone
+from twisted.web.client import (
+    URI,
+    Agent,
+    FileBodyProducer,
+    HTTPConnectionPool,
+    ResponseDone,
+    _HTTP11ClientFactory,
+)
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory, IResponse
@@ -48,6 +55,7 @@ ANSWER = 30.0
 BODY = 256 << 20
 """The most that an answer may hold, in bytes; the same as the longest record."""
 
+_UNUSABLE = (SSL.Error, crypto.Error, ValueError)
 _SECRET = 64 << 10  # tokens are a few kilobytes at most
 
 
@@ -165,6 +173,12 @@ class _Endpoints:
         return wrapClientTLS(options, plain)
 
 
+class _Quiet(_HTTP11ClientFactory):
+    """Does not log each connection: there is one for every poll."""
+
+    noisy = False
+
+
 class Access:
     """
     Asks the operator API.
@@ -184,7 +198,9 @@ class Access:
         self._off = off
         self._credentials = credentials
         endpoints = _Endpoints(reactor, _trust(credentials), _client(credentials))
-        self._agent = Agent.usingEndpointFactory(reactor, endpoints)
+        pool = HTTPConnectionPool(reactor, persistent=False)
+        pool._factory = _Quiet  # noqa: SLF001 - there is no other way to quieten it
+        self._agent = Agent.usingEndpointFactory(reactor, endpoints, pool)
 
     def ask(self, url: str, call: str) -> Deferred[Answer]:
         """One call ("GET_STATE") and its whole answer, whatever its status. Fails with AccessError."""
@@ -264,9 +280,15 @@ def _sentence(reason: Failure) -> str:
     if causes:
         return _sentence(causes[0])
     if isinstance(reason.value, SSL.Error):
-        inner = reason.value.args[0] if reason.value.args else ()
-        return "; ".join(str(each[-1]) for each in inner) or "the TLS connection failed"
+        return _tls_sentence(reason.value)
     return str(reason.getErrorMessage()) or type(reason.value).__name__
+
+
+def _tls_sentence(error: Exception) -> str:
+    """OpenSSL's errors hold lists of (library, function, reason)."""
+    inner = error.args[0] if error.args else ()
+    reasons = [str(each[-1]) for each in inner] if isinstance(inner, list) else [str(error)]
+    return "; ".join(reasons) or "the TLS connection failed"
 
 
 def _read_secret(path: Path) -> str:
@@ -291,8 +313,10 @@ def _trust(credentials: Credentials) -> Any:
     pieces = _pem(credentials.ca, "mesos.ca").split(b"-----BEGIN CERTIFICATE-----")[1:]
     try:
         roots = [Certificate.loadPEM(b"-----BEGIN CERTIFICATE-----" + piece) for piece in pieces]
-    except (SSL.Error, ValueError) as error:
-        raise ConfigError("mesos.ca", f"{credentials.ca} holds a certificate that cannot be read: {error}") from error
+    except _UNUSABLE as error:
+        raise ConfigError(
+            "mesos.ca", f"{credentials.ca} holds a certificate that cannot be read: {_tls_sentence(error)}"
+        ) from error
     if not roots:
         raise ConfigError("mesos.ca", f"{credentials.ca} holds no certificate in PEM")
     return trustRootFromCertificates(roots)
@@ -305,9 +329,10 @@ def _client(credentials: Credentials) -> PrivateCertificate | None:
     try:
         pair = KeyPair.load(_pem(credentials.key, "mesos.key"), crypto.FILETYPE_PEM)
         certificate: PrivateCertificate = PrivateCertificate.load(text, pair, crypto.FILETYPE_PEM)
-    except (SSL.Error, ValueError) as error:
+    except _UNUSABLE as error:
         raise ConfigError(
-            "mesos.cert", f"{credentials.cert} and {credentials.key} are no certificate and its key in PEM: {error}"
+            "mesos.cert",
+            f"{credentials.cert} and {credentials.key} are no certificate and its key: {_tls_sentence(error)}",
         ) from error
     return certificate
 

@@ -39,7 +39,7 @@ class Asks(Protocol):
 
 class AgentPoller:
     """
-    Polls one agent and folds what it says.
+    Polls one agent and folds what it says. `address` is where it is if its host name does not tell.
 
     `facts` is None until it answered once; `told` is called when it changed, or
     how the agent fares did. `trouble` is why the last poll failed. `heard_at`
@@ -52,6 +52,7 @@ class AgentPoller:
         access: Asks,
         url: str,
         *,
+        address: Address,
         poll: float,
         jitter: Callable[[], float],
         resolve: Resolve,
@@ -59,6 +60,7 @@ class AgentPoller:
     ) -> None:
         self._reactor = reactor
         self._access = access
+        self._address = address
         self._poll = poll
         self._jitter = jitter
         self._told = told
@@ -168,7 +170,8 @@ class AgentPoller:
             self._told()
 
     def _resolved(self, hostname: str, address: Address | None) -> None:
-        self._fold.resolved(hostname, address, self._reactor.seconds())
+        # An agent does not tell its own pid; it runs on this node, though (D21).
+        self._fold.resolved(hostname, address or self._address, self._reactor.seconds())
         if self.facts is not None:
             self._tell(always=False)
 

@@ -66,7 +66,16 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
     def agent(told: Callable[[], None]) -> AgentPoller:
         assert url is not None
         base = _url(url, "mesos.agent")
-        return AgentPoller(reactor, access, base, poll=settings.poll, jitter=jitter, resolve=resolve, told=told)
+        return AgentPoller(
+            reactor,
+            access,
+            base,
+            address=toolbox.node.address,
+            poll=settings.poll,
+            jitter=jitter,
+            resolve=resolve,
+            told=told,
+        )
 
     def stream(told: Callable[[], None]) -> MasterStream:
         return MasterStream(
