@@ -32,7 +32,7 @@ APT  := $(SUDO) env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -qq -o Dpk
 system-deps: ## install the programs that the system tests use (Debian, Ubuntu)
 	$(APT) update
 	$(APT) install -y --no-install-recommends bind9-dnsutils curl dnsperf haproxy iperf3 iproute2 knot \
-	    libnginx-mod-stream nftables nginx python3-venv wrk
+	    default-jre-headless libnginx-mod-stream nftables nginx python3-venv wrk zookeeperd
 
 lint: $(VENV)/made-test ## style and types
 	$(BIN)/ruff check

@@ -112,6 +112,8 @@ class ITaskSource(IContribution):
         """
         Call sink with the WHOLE facts whenever they change. Called once, before the services start.
 
+        `Facts.changed` may say which tasks of them differ from the last call.
+
         Silent until the first complete sync: absent is not empty. Facts that it
         may not tell any more (a lost connection) stay as they were.
         """

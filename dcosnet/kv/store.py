@@ -18,7 +18,7 @@ from dcosnet.model.stamp import Stamp
 
 KEY_LIMIT = 512
 VALUE_LIMIT = 1 << 20
-NAMESPACE_LIMIT = 16 << 20
+NAMESPACE_LIMIT = 64 << 20
 KEYS_LIMIT = 65_536
 
 

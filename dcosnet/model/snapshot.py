@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 import attrs
 
+from dcosnet.model.facts import Agent, Framework, Leader
 from dcosnet.model.member import Member
 from dcosnet.model.node import Node
 from dcosnet.model.stamp import Stamp
@@ -34,11 +35,25 @@ class Snapshot:
     """
     Live views of all decoded keys; read them, never keep them over a turn.
 
-    `tasks` and `nodes` are keyed by the store's own keys ("task/...",
-    "node/..."), the same that changed-key sets name. A change of `members` is
-    told as the changed key "member/<name>".
+    All but `members` are keyed by the store's own keys ("task/...",
+    "node/...", "framework/...", "agent/...", "leader/..."), the same that
+    changed-key sets name. A change of `members` is told as the changed key
+    "member/<name>".
     """
 
     tasks: Mapping[str, Owned[Task]]
     nodes: Mapping[str, Owned[Node]]
     members: Mapping[str, Member]
+    frameworks: Mapping[str, Owned[Framework]] = attrs.field(factory=dict)
+    agents: Mapping[str, Owned[Agent]] = attrs.field(factory=dict)
+    leaders: Mapping[str, Owned[Leader]] = attrs.field(factory=dict)
+
+    @property
+    def leader(self) -> Owned[Leader] | None:
+        """
+        The leading master, of what the nodes of several say that they are.
+
+        The one elected last has the highest epoch; where the epochs are equal,
+        because nobody counted elections, it is the one told of last.
+        """
+        return max(self.leaders.values(), key=lambda one: (one.value.epoch, one.created, one.owner), default=None)

@@ -61,7 +61,7 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
         Records(zones),
         Hosts(zones),
         Services(zones),
-        Tasks(views),
+        Tasks(views, sources),
         Sources(sources),
         Status(toolbox, uptime),
         Live(),

@@ -63,6 +63,7 @@ class Builtin:
 membership = Builtin("membership", "dcosnet.gossip.plugin", offers=_set(IMembership))
 kv = Builtin("kv", "dcosnet.kv.plugin", offers=_set(IKeyValue), contributes=_set(IMetrics))
 files = Builtin("files", "dcosnet.sources.files.plugin", contributes=_set(ITaskSource, IMetrics))
+mesos = Builtin("mesos", "dcosnet.sources.mesos.plugin", contributes=_set(ITaskSource, IMetrics))
 register = Builtin("register", "dcosnet.sources.register.plugin", contributes=_set(ITaskSource, IRestResource))
 views = Builtin(
     "views",

@@ -13,7 +13,7 @@ from typing import Literal
 from hypothesis import strategies as st
 
 from dcosnet.model.addressing import AddressRange
-from dcosnet.model.facts import Facts
+from dcosnet.model.facts import Agent, Facts, Framework, Leader
 from dcosnet.model.member import Member, MemberState
 from dcosnet.model.net import Address, Endpoint, Protocol, sort_key
 from dcosnet.model.node import Node
@@ -112,11 +112,33 @@ tasks = st.builds(
 )
 """Whole tasks; their VIP labels may be anything."""
 
+_few_ids = st.sampled_from(["S0", "S1", "a/b"]) | st.text(min_size=1, max_size=10)
+scheduler_frameworks = st.builds(
+    Framework,
+    id=_few_ids,
+    name=frameworks,
+    pid=st.just("scheduler-1@10.0.0.5:4711"),
+    hostname=names,
+    active=st.booleans(),
+)
+agents = st.builds(
+    Agent, id=_few_ids, hostname=names, address=st.none() | addresses(), pid=st.just("slave(1)@10.0.0.5:5051")
+)
+leaders = st.builds(
+    Leader,
+    master=endpoints,
+    masters=st.lists(endpoints, max_size=7, unique_by=str).map(tuple),
+    epoch=st.integers(0, 3),
+)
 facts = st.builds(
     Facts,
     tasks=st.lists(tasks, max_size=5).map(lambda some: {task.id: task for task in some}),
     unsynced=st.lists(st.text(min_size=1, max_size=20), max_size=2).map(tuple),
+    frameworks=st.lists(scheduler_frameworks, max_size=2).map(lambda some: {one.id: one for one in some}),
+    agents=st.lists(agents, max_size=2).map(lambda some: {one.id: one for one in some}),
+    leader=st.none() | leaders,
 )
+"""Whole facts, of a source that hears the leading master and of one that does not."""
 nodes = st.builds(
     Node,
     name=st.sampled_from(_FEW_NODES),
@@ -135,7 +157,7 @@ members = st.builds(
 
 @st.composite
 def snapshots(draw: st.DrawFn) -> Snapshot:
-    """What a store may say: its tasks and nodes under their own keys, and who is a member."""
+    """What a store may say: its tasks, nodes and leaders under their own keys, and who is a member."""
     owners = st.sampled_from(_FEW_NODES)
     return Snapshot(
         tasks={
@@ -144,4 +166,8 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         },
         nodes={f"node/{node.name}": Owned(node, node.name, draw(stamps)) for node in draw(st.lists(nodes, max_size=3))},
         members={member.name: member for member in draw(st.lists(members, max_size=3))},
+        leaders={
+            f"leader/{owner}": Owned(draw(leaders), owner, draw(stamps))
+            for owner in draw(st.lists(owners, max_size=2, unique=True))
+        },
     )

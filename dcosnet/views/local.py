@@ -1,49 +1,131 @@
 """
 The facts of this node's sources, made into the keys that this node owns.
 
-Pure: `update` gives what must be written, the caller writes it.
+Pure: `take...` hears, `step` gives a bounded part of what must be written, and
+the caller writes it. What was heard is decided anew from what is known at that
+moment, so nothing older can overtake anything newer, however it is cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
+from urllib.parse import quote
 
-from dcosnet.model.facts import Facts
+from dcosnet.model.facts import Agent, Facts, Framework, Leader
+from dcosnet.model.member import Member, MemberState
+from dcosnet.model.net import Address
 from dcosnet.model.stamp import Stamp
 from dcosnet.model.task import Task, TaskId
 from dcosnet.model.viplabels import parse
-from dcosnet.views.values import encode_task
+from dcosnet.views.values import encode_agent, encode_framework, encode_leader, encode_task
 
 Since = Callable[[str, str], Stamp | None]
 """When a VIP name (label name, framework) was first used, as the VIP table knows it."""
+
+OwnerOf = Callable[[str], str | None]
+"""Whose word on a key counts in the store; None where there is none."""
+
+_Few = tuple[str, str]
+"""Something of which there are fewer than tasks: "framework" or "agent", and its id."""
+
+_HERE = (MemberState.ALIVE, MemberState.UNREACHABLE)  # unreachable is quick and passes
 
 
 class LocalKeys:
     """
     What this node's sources say, as keys.
 
-    Where two sources tell of one task, the first in the order of `sources`
-    holds it. A task that did not change is not written again.
+    A source without a leader tells of this node, and all its tasks are ours. One
+    that hears the leading master tells of the whole cluster: ours are then the
+    frameworks, the agents, and those tasks whose agent is this node or no
+    member. What we told of a member's tasks stays until that member tells of
+    them itself, so that a node which joins takes no name away.
+
+    Where another node's leader has the higher epoch, ours is no longer leading,
+    and we tell only of this node.
+
+    Where two sources tell of one thing, the first in the order of `sources`
+    holds it. What did not change is not written again.
     """
 
-    def __init__(self, sources: tuple[str, ...]) -> None:
+    def __init__(self, node: str, sources: tuple[str, ...], owner_of: OwnerOf) -> None:
+        self._node = node
         self._sources = sources
+        self._owner_of = owner_of
         self._facts: dict[str, Facts] = {}
-        self._tasks: dict[TaskId, Task] = {}
+        self._few_told: dict[str, Mapping[_Few, Framework | Agent]] = {}
+        """Of each source, as it was when it told: its own mappings may be live."""
+        self._homes: dict[Address, str] = {}
+        self._rival: int | None = None
+        self._tasks: dict[TaskId, tuple[str, Task]] = {}
+        """What this node tells, with the source that it has it from."""
+        self._few: dict[_Few, Framework | Agent] = {}
+        self._leader: Leader | None = None
+        # What must be decided anew: single ids, and sources to go through as a
+        # whole. As sets in order, so that they are bounded by what there is.
+        self._ids: dict[TaskId | _Few, None] = {}
+        self._whole: dict[str, None] = {}
+        self._walk: Iterator[TaskId | _Few] = iter(())
+        self.settled = True
+        """Whether all that was heard has been given out by `step`."""
 
-    def update(self, source: str, facts: Facts, since: Since) -> dict[str, bytes | None]:
-        """Take a source's whole facts; the changes that the store needs, None to delete."""
+    def take(self, source: str, facts: Facts) -> None:
+        """Hear a source's whole facts."""
+        before = self._facts.get(source)
         self._facts[source] = facts
-        desired: dict[TaskId, Task] = {}
-        for name in self._sources:
-            if name in self._facts:
-                for task_id, task in self._facts[name].tasks.items():
-                    desired.setdefault(task_id, task)
-        changes: dict[str, bytes | None] = {id_.key: None for id_ in self._tasks.keys() - desired.keys()}
-        for task_id, task in desired.items():
-            if self._tasks.get(task_id) != task:
-                changes[task_id.key] = encode_task(task, _inherited(task, since))
-        self._tasks = desired
+        few, few_before = _few_of(facts), self._few_told.get(source, {})
+        self._few_told[source] = few
+        if before is None or facts.changed is None or (facts.leader is None) is not (before.leader is None):
+            self._whole[source] = None
+        else:
+            # What is there before what is gone, as in `_through`.
+            self._ids.update(dict.fromkeys(id_ for id_ in facts.changed if id_ in facts.tasks))
+            self._ids.update(dict.fromkeys(facts.changed))
+            if few != few_before:
+                self._ids.update(dict.fromkeys(few.keys() | few_before.keys()))
+        self.settled = False
+
+    def take_members(self, members: Mapping[str, Member]) -> None:
+        """Hear who is a member; what agents have one decides who tells of their tasks."""
+        homes: dict[Address, str] = {}
+        for name in sorted(members, key=lambda name: (name != self._node, name)):
+            if members[name].state in _HERE:
+                for address in members[name].addresses:
+                    homes.setdefault(address, name)
+        if homes != self._homes:
+            self._homes = homes
+            self._reconsider()
+
+    def take_rival(self, epoch: int | None) -> None:
+        """Hear the highest epoch that another node's leader has; None where no other node tells of one."""
+        if epoch != self._rival:
+            self._rival = epoch
+            self._reconsider()
+
+    def take_owner(self, id_: TaskId, owner: str) -> None:
+        """Hear who tells of a task: if that is another node now, we need not."""
+        if owner != self._node and id_ in self._tasks:
+            self._ids[id_] = None
+            self.settled = False
+
+    def step(self, limit: int, since: Since) -> dict[str, bytes | None]:
+        """
+        The changes that the store needs for at most `limit` things, None to delete.
+
+        The leader is told once all else is: who hears of it has heard the rest.
+        """
+        changes: dict[str, bytes | None] = {}
+        for count in range(limit):
+            id_ = self._next(whole_first=bool(count % 2))
+            if id_ is None:
+                self._decide_leader(changes)
+                self.settled = True
+                break
+            if isinstance(id_, TaskId):
+                self._decide_task(id_, since, changes)
+            else:
+                self._decide_few(id_, changes)
         return changes
 
     def unsynced(self) -> str | None:
@@ -56,10 +138,108 @@ class LocalKeys:
                 return f"source {name}: {facts.unsynced[0]}"
         return None
 
-    @property
-    def tasks(self) -> Mapping[TaskId, Task]:
-        """What this node tells of."""
-        return self._tasks
+    def _reconsider(self) -> None:
+        leading = [name for name, facts in self._facts.items() if facts.leader is not None]
+        if leading:
+            self._whole.update(dict.fromkeys(leading))
+            self.settled = False
+
+    def _next(self, *, whole_first: bool) -> TaskId | _Few | None:
+        """What to decide next; single changes and whole sources take turns, so that neither waits for the other."""
+        if self._ids and not whole_first:
+            return self._pop()
+        id_ = next(self._walk, None)
+        while id_ is None and self._whole:
+            source = next(iter(self._whole))
+            del self._whole[source]
+            self._walk = self._through(source)
+            id_ = next(self._walk, None)
+        return self._pop() if id_ is None and self._ids else id_
+
+    def _pop(self) -> TaskId | _Few:
+        id_ = next(iter(self._ids))
+        del self._ids[id_]
+        return id_
+
+    def _through(self, source: str) -> Iterator[TaskId | _Few]:
+        """
+        All that a source tells, and then all that may be gone: a name that moves is never without an address.
+
+        Tasks of one name go together: what is folded from them is made once,
+        and nearly always appears as a whole.
+        """
+        told_before = [id_ for id_, (told_by, _) in self._tasks.items() if told_by == source]
+        yield from self._few_told[source]
+        alike: dict[str, list[TaskId]] = {}
+        for id_, task in self._facts[source].tasks.items():
+            alike.setdefault(task.name, []).append(id_)
+        yield from chain.from_iterable(alike.values())
+        yield from told_before
+        yield from list(self._few)
+
+    def _decide_task(self, id_: TaskId, since: Since, changes: dict[str, bytes | None]) -> None:
+        now, before = self._desired(id_), self._tasks.get(id_)
+        if now is None:
+            if before is not None:
+                del self._tasks[id_]
+                changes[id_.key] = None
+            return
+        self._tasks[id_] = now
+        if before is None or before[1] != now[1]:
+            changes[id_.key] = encode_task(now[1], _inherited(now[1], since))
+
+    def _desired(self, id_: TaskId) -> tuple[str, Task] | None:
+        for name in self._sources:
+            facts = self._facts.get(name)
+            task = None if facts is None else facts.tasks.get(id_)
+            if facts is not None and task is not None and self._is_ours(facts, task):
+                return name, task
+        return None
+
+    def _is_ours(self, facts: Facts, task: Task) -> bool:
+        if facts.leader is None:
+            return True
+        home = self._homes.get(task.agent)
+        if home is None:
+            return self._leads(facts)
+        if home == self._node:
+            return True
+        return task.id in self._tasks and self._owner_of(task.id.key) in (None, self._node)
+
+    def _leads(self, facts: Facts) -> bool:
+        return facts.leader is not None and (self._rival is None or facts.leader.epoch >= self._rival)
+
+    def _decide_few(self, few: _Few, changes: dict[str, bytes | None]) -> None:
+        kind, id_ = few
+        key = f"{kind}/{quote(id_, safe='@:')}"
+        leading = (name for name in self._sources if name in self._facts and self._leads(self._facts[name]))
+        now = next((told[few] for name in leading if few in (told := self._few_told[name])), None)
+        if now == self._few.get(few):
+            return
+        if now is None:
+            del self._few[few]
+            changes[key] = None
+        else:
+            self._few[few] = now
+            changes[key] = encode_framework(now) if isinstance(now, Framework) else encode_agent(now)
+
+    def _decide_leader(self, changes: dict[str, bytes | None]) -> None:
+        """
+        Tell who leads, also when another node knows of a later one.
+
+        The key has this node's name: of one key only the last word could be
+        read, and that may be the older leader's.
+        """
+        told = (self._facts[name].leader for name in self._sources if name in self._facts)
+        leader = next((one for one in told if one is not None), None)
+        if leader != self._leader:
+            self._leader = leader
+            changes[f"leader/{self._node}"] = None if leader is None else encode_leader(leader)
+
+
+def _few_of(facts: Facts) -> Mapping[_Few, Framework | Agent]:
+    few: dict[_Few, Framework | Agent] = {("framework", id_): framework for id_, framework in facts.frameworks.items()}
+    return few | {("agent", id_): agent for id_, agent in facts.agents.items()}
 
 
 def _inherited(task: Task, since: Since) -> dict[str, Stamp]:

@@ -8,7 +8,9 @@ changed keys decoded once and handed to every fold, cells published.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from types import MappingProxyType
+from typing import Any
 
 import attrs
 from twisted.application.service import Service
@@ -17,9 +19,11 @@ from zope.interface import implementer
 
 from dcosnet.errors import PeerError
 from dcosnet.interfaces import IFold, IKeyValue, IMembership, IMetrics, ITaskSource, IViews, IZone
+from dcosnet.io import heap
 from dcosnet.model.cell import Cell, Changed, Later
 from dcosnet.model.entry import Entry, Lifetime
 from dcosnet.model.facts import Facts
+from dcosnet.model.member import Member
 from dcosnet.model.metric import Metric, Sample
 from dcosnet.model.node import Node
 from dcosnet.model.snapshot import Owned, Snapshot
@@ -27,11 +31,24 @@ from dcosnet.model.task import Task
 from dcosnet.model.vip import Vip
 from dcosnet.model.zone import Zone
 from dcosnet.views.local import LocalKeys
-from dcosnet.views.values import decode_node, decode_task, encode_node
+from dcosnet.views.values import (
+    decode_agent,
+    decode_framework,
+    decode_leader,
+    decode_node,
+    decode_task,
+    encode_node,
+)
 from dcosnet.views.viptable import VipTable
-from dcosnet.views.zones import TASKS, TaskZone, fixed_zones
+from dcosnet.views.zones import TASKS, ZOOKEEPER, TaskZone, ZooKeeperZone, concerns_leader, fixed_zones
 
 log = Logger()
+
+SLICE = 256
+"""How many things are decided, or keys folded, at a time: a few milliseconds."""
+
+BURST = 4096
+"""Keys folded without a pause, after which what they made is taken for lasting."""
 
 
 @implementer(IZone)
@@ -43,6 +60,23 @@ class CellZone:
     zone: Cell[Zone]
 
 
+@attrs.frozen
+class _Reading:
+    """How the entries under a prefix are decoded, and where they are held."""
+
+    decode: Callable[[Entry], Owned[Any]]
+    held: dict[str, Owned[Any]] = attrs.field(factory=dict)
+
+
+def _plain(decode: Callable[[bytes], Any]) -> Callable[[Entry], Owned[Any]]:
+    return lambda entry: Owned(decode(entry.value), entry.owner, entry.created)
+
+
+def _task(entry: Entry) -> Owned[Task]:
+    task, since = decode_task(entry.value)
+    return Owned(task, entry.owner, entry.created, since)
+
+
 @implementer(IViews, IMetrics)
 class Views(Service):
     """
@@ -50,6 +84,11 @@ class Views(Service):
 
     Sources are watched when this is made, so that nothing they tell is missed;
     what they say is written from the start of the service on.
+
+    Both ways are cut into slices of a bounded number of things, one a turn:
+    from facts to keys, and from keys to read models. That all is known, so that
+    names may be denied, is told after the last slice of both; that something is
+    missing, before the first.
     """
 
     name = "views"
@@ -62,28 +101,44 @@ class Views(Service):
         sources: Iterable[ITaskSource],
         folds: Iterable[IFold],
         later: Later,
+        slice_size: int = SLICE,
     ) -> None:
         self._node = node
+        self._slice = slice_size
         self._store = store
         self._membership = membership
         self._folds = tuple(folds)
         self._later = later
-        self._tasks: dict[str, Owned[Task]] = {}
-        self._nodes: dict[str, Owned[Node]] = {}
+        self._readings = {
+            "task": _Reading(_task),
+            "node": _Reading(_plain(decode_node)),
+            "framework": _Reading(_plain(decode_framework)),
+            "agent": _Reading(_plain(decode_agent)),
+            "leader": _Reading(_plain(decode_leader)),
+        }
         self._unreadable: set[str] = set()
         self._table = VipTable()
         self._task_zone = TaskZone()
+        self._zk_zone = ZooKeeperZone()
         named = tuple(sources)
-        self._local = LocalKeys(tuple(source.name for source in named))
+        self._local = LocalKeys(node.name, tuple(source.name for source in named), self._owner_of)
         self._stop: list[Callable[[], None]] = []
         self._refused = 0
+        # The store's live view, and which of its keys are not folded yet.
+        self._entries: Mapping[str, Entry] = {}
+        self._unfolded: dict[str, None] = {}
+        self._folding = self._writing = False
+        self._burst = 0
+        self._members_told: Mapping[str, Member] = {}
         reason = self._local.unsynced()
         self.snapshot: Cell[Snapshot] = Cell(self._take_snapshot(), later)
         self.vips: Cell[Mapping[str, Vip]] = Cell(self._table.vips, later)
         self.unsynced: Cell[str | None] = Cell(reason, later)
         self._task_cell: Cell[Zone] = Cell(Zone(TASKS, self._task_zone.records, reason), later)
+        self._zk_cell: Cell[Zone] = Cell(Zone(ZOOKEEPER, self._zk_zone.records, reason), later)
         self.zones = (
             CellZone(TASKS, self._task_cell),
+            CellZone(ZOOKEEPER, self._zk_cell),
             *(CellZone(zone.apex, Cell(zone, later)) for zone in fixed_zones(node)),
         )
         for source in named:
@@ -94,33 +149,55 @@ class Views(Service):
         super().startService()
         self._store.write({f"node/{self._node.name}": encode_node(self._node)}, Lifetime.LEASE)
         self._stop.append(self._store.subscribe("", self._take_entries))
-        self._stop.append(
-            self._membership.members.subscribe(
-                lambda _, changed: self._publish(None if changed is None else frozenset(f"member/{n}" for n in changed))
-            )
-        )
+        self._stop.append(self._membership.members.subscribe(self._take_members))
+        self._write_later()
 
     def stopService(self) -> None:
         """Follow nothing any more. The store keeps its keys until its owner is gone."""
         while self._stop:
             self._stop.pop()()
+        self._unfolded.clear()
         super().stopService()
+
+    # From facts to keys
 
     def _sink(self, source: str) -> Callable[[Facts], None]:
         def take(facts: Facts) -> None:
-            changes = self._local.update(source, facts, self._table.since)
-            try:
-                self._store.write(changes, Lifetime.LEASE)
-            except ValueError:
-                self._write_singly(changes)
-            # After the store's own delivery, which was put on the turn before
-            # this: names are denied only once those that exist are known.
-            self._later(self._tell_synced)
+            self._local.take(source, facts)
+            self._tell_synced()
+            self._write_later()
 
         return take
 
+    def _take_members(self, members: Mapping[str, Member], changed: Changed) -> None:
+        self._local.take_members(members)
+        self._write_later()
+        names = self._members_told.keys() | members.keys() if changed is None else changed
+        self._members_told = members
+        self._publish(frozenset(f"member/{name}" for name in names))
+
+    def _write_later(self) -> None:
+        if self.running and not self._writing and not self._local.settled:
+            self._writing = True
+            self._later(self._write)
+
+    def _write(self) -> None:
+        self._writing = False
+        if not self.running:
+            return
+        changes = self._local.step(self._slice, self._table.since)
+        try:
+            self._store.write(changes, Lifetime.LEASE)
+        except ValueError:
+            self._write_singly(changes)
+        if self._local.settled:
+            # After the store's own delivery, which was put on the turn before this.
+            self._later(self._tell_synced)
+        else:
+            self._write_later()
+
     def _write_singly(self, changes: Mapping[str, bytes | None]) -> None:
-        """One task that the store refuses costs only itself; what was there of it would be a lie by now."""
+        """One key that the store refuses costs only itself; what was there of it would be a lie by now."""
         for key, value in changes.items():
             try:
                 self._store.write({key: value}, Lifetime.LEASE)
@@ -131,55 +208,115 @@ class Views(Service):
                 log.error("{key} was refused by the store: {reason}", key=key, reason=str(error))
 
     def _tell_synced(self) -> None:
+        """Tell a reason at once, and that there is none only when all that was told is folded."""
         reason = self._local.unsynced()
-        if reason != self.unsynced.value:
-            log.info("synced" if reason is None else "not synced: {reason}", reason=reason)
-            self.unsynced.publish(reason)
-            self._task_cell.publish(Zone(TASKS, self._task_zone.records, reason))
+        if reason == self.unsynced.value or (reason is None and (self._unfolded or not self._local.settled)):
+            return
+        log.info("synced" if reason is None else "not synced: {reason}", reason=reason)
+        self.unsynced.publish(reason)
+        # Only what denies a name depends on the reason, and that depends on the apex.
+        self._task_cell.publish(Zone(TASKS, self._task_zone.records, reason), frozenset({TASKS}))
+        self._zk_cell.publish(Zone(ZOOKEEPER, self._zk_zone.records, reason), frozenset({ZOOKEEPER}))
+
+    # From keys to read models
 
     def _take_entries(self, entries: Mapping[str, Entry], changed: Changed) -> None:
-        keys = entries.keys() | self._tasks.keys() | self._nodes.keys() if changed is None else changed
+        self._entries = entries
+        # What is there before what is gone, so that a name whose task moves is not gone in between.
+        self._unfolded.update(dict.fromkeys(entries if changed is None else (key for key in changed if key in entries)))
+        for keys in (changed,) if changed is not None else (reading.held for reading in self._readings.values()):
+            self._unfolded.update(dict.fromkeys(keys))
+        if not self._folding:
+            self._fold()
+
+    def _fold(self) -> None:
+        self._folding = False
+        keys = tuple(islice(self._unfolded, self._slice))
         for key in keys:
-            self._decode(key, entries.get(key))
-        self._publish(changed)
+            del self._unfolded[key]
+            self._decode(key, self._entries.get(key))
+        self._publish(frozenset(keys))
+        self._burst += len(keys)
+        if self._burst >= BURST:
+            self._burst = 0
+            heap.keep()
+        self._write_later()  # where another node tells now what this one told
+        if self._unfolded:
+            self._folding = True
+            self._later(self._fold)
+        else:
+            if self._local.settled:
+                self._burst = 0
+            self._tell_synced()
 
     def _decode(self, key: str, entry: Entry | None) -> None:
         self._unreadable.discard(key)
+        reading = self._readings.get(key.partition("/")[0])
+        if reading is None:
+            return
         if entry is None:
-            self._tasks.pop(key, None)
-            self._nodes.pop(key, None)
+            reading.held.pop(key, None)
             return
         try:
-            if key.startswith("task/"):
-                task, since = decode_task(entry.value)
-                self._tasks[key] = Owned(task, entry.owner, entry.created, since)
-            elif key.startswith("node/"):
-                self._nodes[key] = Owned(decode_node(entry.value), entry.owner, entry.created)
+            owned = reading.held[key] = reading.decode(entry)
         except PeerError as error:
             # The last readable value would be a lie by now.
-            self._tasks.pop(key, None)
-            self._nodes.pop(key, None)
+            reading.held.pop(key, None)
             self._unreadable.add(key)
             log.error("{key} of {owner} was unreadable: {reason}", key=key, owner=entry.owner, reason=str(error))
+        else:
+            if isinstance(owned.value, Task):
+                self._local.take_owner(owned.value.id, owned.owner)
+
+    def _owner_of(self, key: str) -> str | None:
+        entry = self._store.get(key)
+        return None if entry is None else entry.owner
 
     def _take_snapshot(self) -> Snapshot:
-        return Snapshot(MappingProxyType(self._tasks), MappingProxyType(self._nodes), self._membership.members.value)
+        held = {name: MappingProxyType(reading.held) for name, reading in self._readings.items()}
+        return Snapshot(
+            tasks=held["task"],
+            nodes=held["node"],
+            members=self._membership.members.value,
+            frameworks=held["framework"],
+            agents=held["agent"],
+            leaders=held["leader"],
+        )
 
-    def _publish(self, changed: Changed) -> None:
+    def _publish(self, changed: frozenset[str]) -> None:
         snapshot = self._take_snapshot()
+        if concerns_leader(changed):
+            self._take_rivals(snapshot)
         self.vips.publish(self._table.vips, self._table.update(snapshot, changed))
         reason = self.unsynced.value
         names = self._task_zone.update(snapshot, changed)
         self._task_cell.publish(Zone(TASKS, self._task_zone.records, reason), names)
+        names = self._zk_zone.update(snapshot, changed)
+        self._zk_cell.publish(Zone(ZOOKEEPER, self._zk_zone.records, reason), names)
         for fold in self._folds:
             fold.update(snapshot, changed)
         self.snapshot.publish(snapshot, changed)
 
+    def _take_rivals(self, snapshot: Snapshot) -> None:
+        epochs = (one.value.epoch for one in snapshot.leaders.values() if one.owner != self._node.name)
+        self._local.take_rival(max(epochs, default=None))
+        self._write_later()
+
     def collect(self) -> Iterable[Metric]:
         """What the views hold."""
-        yield Metric("dcosnet_views_tasks", "Tasks known.", "gauge", [Sample(len(self._tasks))])
-        yield Metric("dcosnet_views_nodes", "Nodes known.", "gauge", [Sample(len(self._nodes))])
+        held = {name: len(reading.held) for name, reading in self._readings.items()}
+        yield Metric("dcosnet_views_tasks", "Tasks known.", "gauge", [Sample(held["task"])])
+        yield Metric("dcosnet_views_nodes", "Nodes known.", "gauge", [Sample(held["node"])])
+        yield Metric("dcosnet_views_frameworks", "Frameworks known.", "gauge", [Sample(held["framework"])])
+        yield Metric("dcosnet_views_agents", "Mesos agents known.", "gauge", [Sample(held["agent"])])
+        yield Metric("dcosnet_views_leaders", "Nodes that tell who leads.", "gauge", [Sample(held["leader"])])
         yield Metric("dcosnet_views_vips", "VIPs with at least one backend.", "gauge", [Sample(len(self._table.vips))])
+        yield Metric(
+            "dcosnet_views_unfolded_keys",
+            "Keys that changed and are not in the read models yet.",
+            "gauge",
+            [Sample(len(self._unfolded))],
+        )
         yield Metric(
             "dcosnet_views_unreadable_entries",
             "Entries that could not be decoded.",

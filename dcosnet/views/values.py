@@ -7,12 +7,14 @@ entry that cannot be read is a PeerError: it spoils only itself.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
 
 from dcosnet.errors import PeerError
-from dcosnet.model.net import Protocol, check_port, parse_address
+from dcosnet.model.facts import Agent, Framework, Leader
+from dcosnet.model.net import Endpoint, Protocol, check_port, parse_address
 from dcosnet.model.node import Node
 from dcosnet.model.provenance import Provenance
 from dcosnet.model.stamp import Stamp
@@ -55,9 +57,35 @@ class _Node(msgspec.Struct, array_like=True, frozen=True):
     started_at: float
 
 
+class _Framework(msgspec.Struct, array_like=True, frozen=True):
+    id: str
+    name: str
+    pid: str
+    hostname: str
+    active: bool
+
+
+class _Agent(msgspec.Struct, array_like=True, frozen=True):
+    id: str
+    hostname: str
+    address: str | None
+    pid: str
+
+
+class _Leader(msgspec.Struct, array_like=True, frozen=True):
+    master: tuple[str, int]
+    masters: tuple[tuple[str, int], ...]
+    epoch: int
+
+
+# One object for the agent of many tasks: decoded sooner, and held once.
+_address = lru_cache(4096)(parse_address)
 _encoder = msgspec.msgpack.Encoder()
 _tasks = msgspec.msgpack.Decoder(_Task)
 _nodes = msgspec.msgpack.Decoder(_Node)
+_frameworks = msgspec.msgpack.Decoder(_Framework)
+_agents = msgspec.msgpack.Decoder(_Agent)
+_leaders = msgspec.msgpack.Decoder(_Leader)
 
 
 def encode_task(task: Task, since: dict[str, Stamp]) -> bytes:
@@ -91,8 +119,8 @@ def decode_task(value: bytes) -> tuple[Task, dict[str, Stamp]]:
             TaskId(wire.framework_id, wire.task_id),
             wire.name,
             wire.framework,
-            parse_address(wire.agent),
-            tuple(map(parse_address, wire.addresses)),
+            _address(wire.agent),
+            tuple(map(_address, wire.addresses)),
             tuple(Port(p.protocol, _port(p.port), _port(p.host_port), p.name, p.vips) for p in wire.ports),
             wire.state,
             wire.health,
@@ -128,6 +156,50 @@ def decode_node(value: bytes) -> Node:
         raise PeerError(f"a node of the store cannot be used: {error}") from error
 
 
+def encode_framework(framework: Framework) -> bytes:
+    """A framework."""
+    return _encoder.encode(
+        _Framework(framework.id, framework.name, framework.pid, framework.hostname, framework.active)
+    )
+
+
+def decode_framework(value: bytes) -> Framework:
+    """What `encode_framework` was given. Raises PeerError."""
+    wire = _decode(_frameworks, value)
+    return Framework(wire.id, wire.name, wire.pid, wire.hostname, wire.active)
+
+
+def encode_agent(agent: Agent) -> bytes:
+    """An agent."""
+    address = None if agent.address is None else str(agent.address)
+    return _encoder.encode(_Agent(agent.id, agent.hostname, address, agent.pid))
+
+
+def decode_agent(value: bytes) -> Agent:
+    """What `encode_agent` was given. Raises PeerError."""
+    wire = _decode(_agents, value)
+    try:
+        address = None if wire.address is None else parse_address(wire.address)
+    except ValueError as error:
+        raise PeerError(f"an agent of the store cannot be used: {error}") from error
+    return Agent(wire.id, wire.hostname, address, wire.pid)
+
+
+def encode_leader(leader: Leader) -> bytes:
+    """The leading master and the masters that are known."""
+    masters = tuple((str(one.address), one.port) for one in leader.masters)
+    return _encoder.encode(_Leader((str(leader.master.address), leader.master.port), masters, leader.epoch))
+
+
+def decode_leader(value: bytes) -> Leader:
+    """What `encode_leader` was given. Raises PeerError."""
+    wire = _decode(_leaders, value)
+    try:
+        return Leader(_endpoint(*wire.master), tuple(_endpoint(*one) for one in wire.masters), wire.epoch)
+    except ValueError as error:
+        raise PeerError(f"a leader of the store cannot be used: {error}") from error
+
+
 def _decode(decoder: msgspec.msgpack.Decoder[W], value: bytes) -> W:
     try:
         return decoder.decode(value)
@@ -137,3 +209,7 @@ def _decode(decoder: msgspec.msgpack.Decoder[W], value: bytes) -> W:
 
 def _port(port: int | None) -> int | None:
     return None if port is None else check_port(port)
+
+
+def _endpoint(address: str, port: int) -> Endpoint:
+    return Endpoint(parse_address(address), check_port(port))

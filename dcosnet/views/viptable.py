@@ -8,6 +8,8 @@ business of the part that balances.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from operator import attrgetter
 from types import MappingProxyType
 
 from dcosnet.model.cell import Changed
@@ -19,6 +21,10 @@ from dcosnet.model.task import Port, Task, TaskState
 from dcosnet.model.vip import Backend, Vip, VipKey
 from dcosnet.model.viplabels import parse
 
+# What stamps are ordered by, many times quicker than comparing them.
+_AGE = attrgetter("milliseconds", "counter", "node")
+# Many tasks have the same label.
+_parse = lru_cache(4096)(parse)
 _ACTIVE = (TaskState.RUNNING, TaskState.KILLING)
 
 
@@ -33,7 +39,7 @@ def backends(task: Task) -> Iterable[tuple[VipKey, Backend]]:
     for port in task.ports:
         for text in port.vips:
             try:
-                key = parse(text).key(port.protocol, task.framework)
+                key = _parse(text).key(port.protocol, task.framework)
             except ValueError:
                 continue
             for backend in _reached_by(task, port):
@@ -86,7 +92,7 @@ class VipTable:
     def since(self, name: str, framework: str) -> Stamp | None:
         """When a VIP name was first used; None where it is not in use."""
         stamps = (self._vips[vip].since for vip in self._named.get((name, framework), ()) if vip in self._vips)
-        return min((stamp for stamp in stamps if stamp is not None), default=None)
+        return min((stamp for stamp in stamps if stamp is not None), key=_AGE, default=None)
 
     def _take_members(self, snapshot: Snapshot) -> set[str]:
         unreachable = frozenset(
@@ -141,7 +147,7 @@ class VipTable:
                     best[place] = backend
         reachable = [each for each in best.values() if each.agent not in self._unreachable]
         ordered = sorted(reachable or best.values(), key=lambda each: (sort_key(each.address), each.port))
-        since = None if key.name is None else min(stamp for _, stamp in behind.values())
+        since = None if key.name is None else min((stamp for _, stamp in behind.values()), key=_AGE)
         vip = Vip(key, tuple(ordered), since)
         if self._vips.get(name) == vip:
             return False

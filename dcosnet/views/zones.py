@@ -1,5 +1,5 @@
 """
-The zones that need no settings: task names, this node, and the two small ones.
+The zones that need no settings: task names, the masters, this node, and the two small ones.
 
 Pure. `l4lb` has its zone with the part that balances, because a VIP's name is
 told only once the VIP works.
@@ -8,9 +8,12 @@ told only once the VIP works.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from itertools import cycle
 from types import MappingProxyType
 
 from dcosnet.model.cell import Changed
+from dcosnet.model.facts import Leader
 from dcosnet.model.names import label, usable
 from dcosnet.model.net import Address, parse_address, sort_key
 from dcosnet.model.node import Node
@@ -20,6 +23,12 @@ from dcosnet.model.zone import Record, Zone, address_record, apex_records
 
 TASKS = "dcos.thisdcos.directory"
 THIS_NODE = "thisnode.thisdcos.directory"
+ZOOKEEPER = "zk"
+
+# Tasks of one name, and of one framework, follow each other.
+_label = lru_cache(4096)(label)
+
+_ENSEMBLE = 5  # names of the ensemble, however many masters there are
 
 
 def task_addresses(task: Task) -> Mapping[str, tuple[Address, ...]]:
@@ -36,6 +45,8 @@ class TaskZone:
     """
     The zone of task names; only running tasks have them, healthy or not.
 
+    The leading master (`leader.`) and all masters (`master.`) are in it too; no
+    task's name can be theirs, because that has three labels.
     A record that several tasks share stays until the last of them is gone.
     `records` is a live view, the apex included.
     """
@@ -56,7 +67,15 @@ class TaskZone:
         touched: set[str] = set()
         for key in keys:
             touched |= self._take(key, snapshot.tasks.get(key))
-        return frozenset(name for name in touched if self._fold(name))
+        told = {name for name in touched if self._fold(name)}
+        if concerns_leader(changed):
+            told |= self._take_leader(snapshot.leader)
+        return frozenset(told)
+
+    def _take_leader(self, owned: Owned[Leader] | None) -> set[str]:
+        leaders = () if owned is None else (owned.value.master.address,)
+        names = {f"leader.{TASKS}": leaders, f"master.{TASKS}": masters(owned)}
+        return {name for name, found in names.items() if self._put(name, _records(found))}
 
     def _take(self, key: str, owned: Owned[Task] | None) -> set[str]:
         before = self._of_task.pop(key, {})
@@ -73,10 +92,12 @@ class TaskZone:
 
     def _fold(self, name: str) -> bool:
         users = self._users[name]
-        addresses = {address for each in users.values() for address in each}
-        records = tuple(address_record(address) for address in sorted(addresses, key=sort_key))
         if not users:
             del self._users[name]
+        return self._put(name, _records({address for each in users.values() for address in each}))
+
+    def _put(self, name: str, records: tuple[Record, ...]) -> bool:
+        """Give a name its records; whether that changed anything."""
         if not records:
             return self._records.pop(name, None) is not None
         if self._records.get(name) == records:
@@ -85,11 +106,50 @@ class TaskZone:
         return True
 
 
+class ZooKeeperZone:
+    """
+    The zone of the ensemble: zk-1.zk to zk-5.zk, the masters in order, round and round.
+
+    Empty but for its apex while no master is known. `records` is a live view.
+    """
+
+    def __init__(self) -> None:
+        self._records: dict[str, tuple[Record, ...]] = {ZOOKEEPER: apex_records()}
+        self.records: Mapping[str, tuple[Record, ...]] = MappingProxyType(self._records)
+
+    def update(self, snapshot: Snapshot, changed: Changed) -> frozenset[str]:
+        """Take the changed keys; the names that changed."""
+        if not concerns_leader(changed):
+            return frozenset()
+        named = zip((f"zk-{n}.{ZOOKEEPER}" for n in range(1, _ENSEMBLE + 1)), cycle(masters(snapshot.leader)))
+        after = {ZOOKEEPER: apex_records()} | {name: _records((address,)) for name, address in named}
+        told = {name for name in self._records.keys() | after.keys() if self._records.get(name) != after.get(name)}
+        self._records.clear()
+        self._records.update(after)
+        return frozenset(told)
+
+
+def concerns_leader(changed: Changed) -> bool:
+    """Whether the changed keys may mean another leader, or other masters."""
+    return changed is None or any(key.startswith("leader/") for key in changed)
+
+
+def masters(owned: Owned[Leader] | None) -> tuple[Address, ...]:
+    """The addresses of all masters that are known, in the same order on each node."""
+    if owned is None:
+        return ()
+    return tuple(sorted({one.address for one in (owned.value.master, *owned.value.masters)}, key=sort_key))
+
+
+def _records(addresses: Iterable[Address]) -> tuple[Record, ...]:
+    return tuple(address_record(address) for address in sorted(addresses, key=sort_key))
+
+
 def _names(task: Task) -> Mapping[str, tuple[Address, ...]]:
     """The names of a task with their addresses; none when a part of them has nothing usable."""
     if task.state is not TaskState.RUNNING:
         return {}
-    left, framework = label(task.name), label(task.framework)
+    left, framework = _label(task.name), _label(task.framework)
     names = {f"{left}.{framework}.{kind}.{TASKS}": found for kind, found in task_addresses(task).items() if found}
     return names if left and framework and all(map(usable, names)) else {}
 

@@ -45,7 +45,7 @@ TASK = {
     "ports": [{"protocol": "tcp", "port": 8001, "host_port": None, "name": "default", "vips": ["/web:8000"]}],
     "owner": "host-a",
     "provenance": {"source": "files", "reference": "web.toml"},
-    "problems": ["VIP '/:1' has no name"],
+    "problems": [{"label": "/:1", "reason": "VIP '/:1' has no name"}],
 }
 SOURCE = {"name": "files", "synced": True, "detail": "inotify", "tasks": 1, "changed_at": None, "problems": []}
 

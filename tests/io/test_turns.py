@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from twisted.internet.task import Clock
 
-from dcosnet.io.turns import Turns
+from dcosnet.io.turns import BUDGET, Turns
 
 
 def test_nothing_runs_before_the_turn_and_all_in_order(clock, turns):
@@ -22,6 +24,10 @@ class Reactor:
 
     def __init__(self):
         self.due = []
+        self.now = 0.0
+
+    def seconds(self):
+        return self.now
 
     def callLater(self, delay, run):
         assert delay == 0
@@ -47,6 +53,24 @@ def test_what_is_added_in_a_turn_waits_for_the_next():
         reactor.turn()
         assert len(ran) == turn
     assert len(reactor.due) == 1
+
+
+def test_a_long_turn_leaves_the_rest_to_the_next():
+    """Between them sockets have their turn; the order stays."""
+    reactor, ran = Reactor(), []
+    turns = Turns(reactor)
+
+    def long(name):
+        ran.append(name)
+        reactor.now += BUDGET * 0.6
+
+    for name in "abcde":
+        turns.later(partial(long, name))
+    seen = []
+    while reactor.due:
+        reactor.turn()
+        seen.append("".join(ran))
+    assert seen == ["ab", "abcd", "abcde"]
 
 
 def test_one_that_raises_does_not_hold_up_the_rest():

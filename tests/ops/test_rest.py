@@ -11,7 +11,7 @@ import pytest
 from twisted.internet.protocol import ServerFactory
 
 from dcosnet.interfaces import IRestResource, ITaskSource, IViews, IZone
-from dcosnet.model.facts import SourceStatus
+from dcosnet.model.facts import Problem, SourceStatus
 from dcosnet.model.metric import Histogram, Metric, Sample
 from dcosnet.ops.connections import Bounded
 from dcosnet.ops.counts import OpsMetrics
@@ -187,6 +187,28 @@ def test_tasks_tell_who_said_what(resources) -> None:
     }
     assert [problem["label"] for problem in second["problems"]] == ["web"]
     assert "has no port" in second["problems"][0]["reason"]
+
+
+def test_tasks_tell_what_their_source_could_not_use(toolbox, shop: SimpleNamespace) -> None:
+    """A refused port; problems of other things are not a task's."""
+    key = min(shop.snapshot.value.tasks)
+    problems = (Problem(key, "ports: port 70000 is not between 1 and 65535"), Problem("agent S0", "no address"))
+    source = attrs.evolve(shop.source, told=SourceStatus(True, "", problems=problems))
+    first = json.loads(encode(get(Tasks(toolbox[IViews], [source])).body))[0]
+    assert first["problems"] == [{"label": None, "reason": "ports: port 70000 is not between 1 and 65535"}]
+
+
+def test_however_much_is_refused_the_reply_stays_bounded(toolbox, shop: SimpleNamespace) -> None:
+    """What is left out is counted."""
+    key = min(shop.snapshot.value.tasks)
+    problems = tuple(Problem(key, f"{n}" + "x" * 10_000) for n in range(150))
+    source = attrs.evolve(shop.source, told=SourceStatus(True, "", problems=problems))
+    first = json.loads(encode(get(Tasks(toolbox[IViews], [source])).body))[0]
+    assert len(encode(first)) < 10_000
+    assert first["problems"][-1]["reason"] == "134 more problems are not shown"
+    (told,) = json.loads(encode(get(Sources([source])).body))
+    assert len(encode(told)) < 70_000
+    assert told["problems"][-1]["reason"] == "50 more problems are not shown"
 
 
 def test_sources_tell_what_they_could_not_use(resources) -> None:

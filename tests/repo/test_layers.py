@@ -22,7 +22,16 @@ SHELLS = frozenset({
     "service", "server", "chain", "upstream", "peers", "tls", "tcp", "udp", "checks", "userspace", "nftables",
     "dataplane", "runtime", "process", "agent", "leader", "metrics", "journal", "resolvconf", "api", "cni", "docker",
 })  # fmt: skip
-SHELLS_BY_PATH = frozenset({"sources.files.probe"})  # a name that means a core elsewhere
+# Names that mean a core elsewhere.
+SHELLS_BY_PATH = frozenset(
+    {
+        "sources.files.probe",
+        "sources.mesos.access",
+        "sources.mesos.lookup",
+        "sources.mesos.pause",
+        "sources.mesos.stream",
+    }
+)
 CORES_BY_PATH = frozenset({"sources.files.checks"})  # and the reverse
 SHARED = frozenset({"model", "errors", "interfaces", "config", "reconcile", "io"})
 # What an outside package may be imported by; what is not here is a shell's business, or nobody's.

@@ -1,99 +1,346 @@
-"""The views as they run, between a real store and sources of the test."""
+"""From sources to keys to read models, however it is cut into slices."""
 
 from __future__ import annotations
 
 from ipaddress import ip_address
 
+import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from zope.interface import implementer
 
-from dcosnet.gossip.membership import Membership
-from dcosnet.interfaces import ITaskSource
+from dcosnet.interfaces import IKeyValue
 from dcosnet.io.turns import Turns
-from dcosnet.model.facts import Facts, SourceStatus
-from dcosnet.model.net import Protocol
+from dcosnet.kv.namespace import Delta
+from dcosnet.kv.store import Store
+from dcosnet.kv.subscription import Subscription
+from dcosnet.model.cell import Cell
+from dcosnet.model.entry import Entry, Lifetime
+from dcosnet.model.facts import Facts, Leader
+from dcosnet.model.member import Member
+from dcosnet.model.net import Endpoint, Protocol
 from dcosnet.model.node import Node
+from dcosnet.model.stamp import Stamp
 from dcosnet.model.task import Port, Task, TaskId
-from dcosnet.testing.store_rig import StoreRig
+from dcosnet.testing import strategies
 from dcosnet.views.service import Views
-from dcosnet.views.zones import TASKS
+from dcosnet.views.values import encode_leader, encode_task
+from dcosnet.views.zones import TASKS, ZOOKEEPER
 
-NODE = Node("n", ip_address("127.0.0.1"))
-WEB = Task(
-    TaskId("f", "web"), "web", "shop", NODE.address, ports=(Port(Protocol.TCP, host_port=80, vips=("/web:80",)),)
-)
-NAME = f"web.shop.agentip.{TASKS}"
+HERE, THERE = ip_address("10.0.0.1"), ip_address("10.0.0.2")
+MASTER = Endpoint(HERE, 5050)
 
 
-@implementer(ITaskSource)
-class Told:
-    """Says what the test says."""
+class Reactor:
+    """Calls what is due a turn at a time; `Clock` would go on until nothing is due."""
 
-    name = "told"
+    def __init__(self):
+        self.due = []
 
-    def watch(self, sink) -> None:
+    def seconds(self):
+        return 0.0
+
+    def callLater(self, delay, run):
+        self.due.append(run)
+
+    def turn(self):
+        due, self.due = self.due, []
+        for run in due:
+            run()
+
+
+@implementer(IKeyValue)
+class MemoryStore:
+    """The store without disk; `hear` tells it what another node wrote."""
+
+    def __init__(self, later):
+        self.core, self.later, self.readers, self.time = Store("host-a"), later, [], 0
+
+    def _stamp(self, owner):
+        self.time += 1
+        return Stamp(self.time, 0, owner)
+
+    def _tell(self, changed):
+        for reader in self.readers:
+            reader.note(changed, self.core.live)
+
+    def write(self, changes, lifetime):
+        step = self.core.write(changes, lifetime, self._stamp("host-a"))
+        if step is not None:
+            self._tell(step.changed)
+
+    def hear(self, owner, values):
+        stamp = self._stamp(owner)
+        entries = {key: Entry(key, owner, value, Lifetime.LEASE, 1, stamp, stamp) for key, value in values.items()}
+        self._tell(self.core.take(Delta(owner, self.time, 0, 1, entries)))
+
+    def get(self, key):
+        return self.core.live.get(key)
+
+    def subscribe(self, prefix, receive):
+        self.readers.append(Subscription(prefix, receive, self.core.live, self.later))
+        return self.readers[-1].end
+
+
+class Source:
+    def __init__(self, name):
+        self.name = name
+
+    def watch(self, sink):
         self.tell = sink
 
-    def status(self) -> SourceStatus:
-        return SourceStatus(synced=True, detail="")
+
+class Membership:
+    def __init__(self, later):
+        self.members = Cell({"host-a": Member("host-a", (HERE,))}, later)
+
+
+class Fold:
+    """Remembers whether it was given each key that changed."""
+
+    name = "fold"
+
+    def __init__(self):
+        self.tasks, self.largest = {}, 0
+
+    def update(self, snapshot, changed):
+        self.largest = max(self.largest, len(changed))
+        for key in changed:
+            if key.startswith("task/"):
+                self.tasks.pop(key, None)
+                if key in snapshot.tasks:
+                    self.tasks[key] = snapshot.tasks[key].value
 
 
 class Rig:
-    def __init__(self, store: StoreRig) -> None:
-        later = Turns(store.clock).later
-        self.store = store
-        self.source = Told()
-        self.views = Views(NODE, store.store, Membership(NODE, later), [self.source], [], later)
-        self.history: list[tuple[bool, str | None]] = []
-        zone = next(one for one in self.views.zones if one.apex == TASKS)
-        zone.zone.subscribe(lambda value, _changed: self.history.append((NAME in value.records, value.unsynced)))
+    def __init__(self, *names, slice_size=2):
+        self.reactor = Reactor()
+        later = Turns(self.reactor).later
+        self.store, self.membership, self.fold = MemoryStore(later), Membership(later), Fold()
+        self.sources = {name: Source(name) for name in names}
+        self.views = Views(
+            Node("host-a", HERE), self.store, self.membership, self.sources.values(), [self.fold], later, slice_size
+        )
+        self.views.startService()
 
-    def turn(self) -> None:
-        for _ in range(10):
-            self.store.turn()
+    def turn(self):
+        self.reactor.turn()
 
-    def tell(self, *tasks: Task) -> None:
-        self.source.tell(Facts({task.id: task for task in tasks}))
-        self.turn()
+    def settle(self):
+        for _ in range(1000):
+            if not self.reactor.due:
+                return
+            self.turn()
+        pytest.fail("it never comes to rest")
+
+    def zone(self, apex):
+        return next(each for each in self.views.zones if each.apex == apex).zone.value
+
+    def shown(self):
+        """All that is served, without the times at which it was written."""
+        return {
+            "tasks": {key: owned.value for key, owned in self.views.snapshot.value.tasks.items()},
+            "frameworks": {key: owned.value for key, owned in self.views.snapshot.value.frameworks.items()},
+            "agents": {key: owned.value for key, owned in self.views.snapshot.value.agents.items()},
+            "zones": {
+                each.apex: (dict(each.zone.value.records), each.zone.value.unsynced) for each in self.views.zones
+            },
+            "vips": {key: vip.backends for key, vip in self.views.vips.value.items()},
+            "unsynced": self.views.unsynced.value,
+            "folded": self.fold.tasks,
+        }
 
 
-@pytest.fixture
-def rig(tmp_path):
-    store = StoreRig(tmp_path)
-    made = Rig(store)
-    yield made
-    made.views.stopService()
-    store.stop()
+def task(id_, **more):
+    ports = (Port(Protocol.TCP, 80, vips=("/web:80",)),)
+    return Task(
+        TaskId("f", id_),
+        **{"name": id_, "framework": "shop", "agent": HERE, "addresses": (THERE,), "ports": ports, **more},
+    )
 
 
-@pytest.mark.parametrize("early", [True, False])
-def test_absent_names_are_denied_only_once_those_that_exist_are_told(rig, early) -> None:
-    """Whether the source speaks before the views start, as one that starts first may, or after."""
-    if early:
-        rig.source.tell(Facts({WEB.id: WEB}))
-    rig.views.startService()
-    if not early:
-        rig.turn()
-        rig.source.tell(Facts({WEB.id: WEB}))
+def of(*tasks, **more):
+    return Facts({each.id: each for each in tasks}, **more)
+
+
+MANY = tuple(task(f"t{n}") for n in range(9))
+
+
+def test_a_task_is_served_two_turns_after_it_was_told():
+    """One to write it, one to hear of it; the readers of the cells are told on the third."""
+    rig = Rig("mesos")
+    rig.settle()
+    rig.sources["mesos"].tell(of(task("web")))
     rig.turn()
-    assert rig.history[-1] == (True, None)
-    assert (False, None) not in rig.history
+    rig.turn()
+    assert f"web.shop.agentip.{TASKS}" in rig.zone(TASKS).records
 
 
-def test_a_task_that_the_store_refuses_costs_only_itself(rig) -> None:
-    rig.views.startService()
-    large = Task(TaskId("f", "large"), "large", "shop", NODE.address, labels={"text": "x" * (1 << 20)})
-    rig.tell(large, WEB)
-    assert rig.history[-1] == (True, None)
-    assert rig.store.store.get(large.id.key) is None
+def test_no_slice_is_larger_than_it_may_be():
+    rig = Rig("mesos")
+    rig.sources["mesos"].tell(of(*MANY))
+    rig.settle()
+    assert len(rig.views.snapshot.value.tasks) == len(MANY)
+    assert rig.fold.largest == 2
+    rig.store.hear("host-b", {each.id.key: encode_task(each, {}) for each in map(task, "abcdefghi")})
+    rig.settle()
+    assert len(rig.views.snapshot.value.tasks) == 2 * len(MANY)
+    assert rig.fold.largest == 2
 
 
-def test_a_task_that_is_refused_takes_what_was_told_of_it_before_along(rig) -> None:
-    """It runs elsewhere by now, or not at all: the old value would be a lie."""
-    rig.views.startService()
-    rig.tell(WEB)
-    assert rig.views.vips.value
-    rig.tell(Task(WEB.id, "web", "shop", NODE.address, labels={"text": "x" * (1 << 20)}))
-    assert rig.store.store.get(WEB.id.key) is None
-    assert not rig.views.vips.value
-    assert rig.history[-1] == (False, None)
+def test_names_are_denied_only_when_all_that_was_told_is_served():
+    rig = Rig("mesos")
+    rig.sources["mesos"].tell(of(*MANY))
+    served = []
+    while rig.reactor.due:
+        rig.turn()
+        names = sum(name.count(".agentip.") for name in rig.zone(TASKS).records)
+        served.append(names)
+        for apex in (TASKS, ZOOKEEPER):
+            assert rig.zone(apex).unsynced is not None or names == len(MANY)
+    assert rig.views.unsynced.value is None
+    assert len(set(served)) > 3, served
+
+
+def test_that_something_is_missing_is_told_before_anything_is_gone():
+    rig = Rig("mesos")
+    rig.sources["mesos"].tell(of(*MANY))
+    rig.settle()
+    rig.sources["mesos"].tell(of(unsynced=("the leading master is gone",)))
+    assert rig.zone(TASKS).unsynced == "source mesos: the leading master is gone"
+    assert len(rig.views.snapshot.value.tasks) == len(MANY)
+    rig.settle()
+    assert not rig.views.snapshot.value.tasks
+
+
+def test_what_is_told_first_does_not_overtake_what_is_told_last():
+    rig = Rig("mesos")
+    rig.sources["mesos"].tell(of(*MANY))
+    rig.turn()
+    last = attrs.evolve(MANY[-1], weight=5)
+    rig.sources["mesos"].tell(of(last, changed=frozenset(each.id for each in MANY)))
+    rig.settle()
+    assert [each.value for each in rig.views.snapshot.value.tasks.values()] == [last]
+
+
+NAMES = tuple(f"app{n}" for n in range(8))
+
+
+def one_each(age, **more):
+    return [task(f"{age}-{name}", name=name, **more) for name in NAMES]
+
+
+def always_named(rig):
+    """Go on until all is done; each name has an address after each turn."""
+    while rig.reactor.due:
+        rig.turn()
+        assert {f"{name}.shop.agentip.{TASKS}" for name in NAMES} <= rig.zone(TASKS).records.keys()
+
+
+@pytest.mark.parametrize("hinted", [True, False])
+def test_a_name_whose_task_moves_is_never_without_an_address(hinted):
+    rig = Rig("mesos", slice_size=1)
+    old, new = one_each("old"), one_each("new", agent=THERE)
+    rig.sources["mesos"].tell(of(*old))
+    rig.settle()
+    changed = frozenset(each.id for each in old + new) if hinted else None
+    rig.sources["mesos"].tell(of(*new, changed=changed))
+    always_named(rig)
+
+
+def test_a_name_that_moves_between_the_tasks_of_another_node_keeps_an_address():
+    rig = Rig(slice_size=1)
+    rig.store.hear("host-b", {each.id.key: encode_task(each, {}) for each in one_each("old")})
+    rig.settle()
+    rig.store.hear("host-b", {each.id.key: encode_task(each, {}) for each in one_each("new")})
+    always_named(rig)
+
+
+def test_two_nodes_that_tell_of_one_task_make_one_backend():
+    rig = Rig("mesos")
+    rig.sources["mesos"].tell(of(task("web")))
+    rig.settle()
+    rig.store.hear("host-b", {task("web").id.key: encode_task(task("web", weight=2), {})})
+    rig.settle()
+    (vip,) = rig.views.vips.value.values()
+    assert [(str(each.endpoint), each.weight) for each in vip.backends] == [("10.0.0.2:80", 2)]
+
+
+def test_an_agents_node_takes_its_tasks_over_from_the_leading_masters():
+    rig = Rig("mesos")
+    far = task("far", agent=THERE)
+    rig.sources["mesos"].tell(of(far, leader=Leader(MASTER, ())))
+    rig.settle()
+    assert far.id.key in rig.store.core.own.entries
+    rig.membership.members.publish(
+        {"host-a": Member("host-a", (HERE,)), "host-b": Member("host-b", (THERE,))}, frozenset({"host-b"})
+    )
+    rig.settle()
+    assert far.id.key in rig.store.core.own.entries, "nobody else tells of it yet"
+    rig.store.hear("host-b", {far.id.key: encode_task(far, {})})
+    rig.settle()
+    assert far.id.key not in rig.store.core.own.entries
+    assert far.id.key in rig.views.snapshot.value.tasks
+
+
+def test_masters_have_their_names_with_the_first_news_of_the_leader():
+    rig = Rig("mesos")
+    rig.settle()
+    assert set(rig.zone(ZOOKEEPER).records) == {ZOOKEEPER}
+    rig.sources["mesos"].tell(Facts(leader=Leader(MASTER, (Endpoint(THERE, 5050), MASTER))))
+    rig.settle()
+    assert {"leader", "master"} <= {name.partition(".")[0] for name in rig.zone(TASKS).records}
+    assert {f"zk-{n}.zk" for n in range(1, 6)} <= set(rig.zone(ZOOKEEPER).records)
+
+
+def test_the_master_of_the_higher_epoch_leads_and_the_other_node_falls_silent():
+    rig = Rig("mesos")
+    far = task("far", agent=ip_address("10.0.0.9"))
+    rig.sources["mesos"].tell(of(far, leader=Leader(MASTER, (MASTER,), epoch=1)))
+    rig.settle()
+    other = Leader(Endpoint(THERE, 5050), (), epoch=2)
+    rig.store.hear("host-b", {"leader/host-b": encode_leader(other)})
+    rig.settle()
+    assert [str(each.data) for each in rig.zone(TASKS).records[f"leader.{TASKS}"]] == ["10.0.0.2"]
+    assert not rig.views.snapshot.value.tasks
+    rig.store.hear("host-b", {})
+    rig.settle()
+    assert far.id.key in rig.views.snapshot.value.tasks
+
+
+def test_an_unreadable_leader_costs_only_itself():
+    rig = Rig("mesos")
+    rig.sources["mesos"].tell(of(task("web")))
+    rig.store.hear("host-b", {"leader/host-b": b"nonsense", "agent/S0": b"", "other/key": b"?"})
+    rig.settle()
+    assert not rig.views.snapshot.value.leaders
+    assert len(rig.views.snapshot.value.tasks) == 1
+
+
+turns = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["a", "b"]), strategies.facts),
+        st.integers(1, 4),
+    ),
+    max_size=8,
+)
+
+
+@given(turns, st.integers(1, 5))
+def test_however_it_is_sliced_the_same_is_served(told, slice_size):
+    """The model takes only the last facts of each source, and takes them whole."""
+    rig, whole, last = Rig("a", "b", slice_size=slice_size), Rig("a", "b", slice_size=1000), {}
+    for each in told:
+        if isinstance(each, int):
+            for _ in range(each):
+                rig.turn()
+        else:
+            source, facts = each
+            last[source] = facts
+            rig.sources[source].tell(facts)
+    rig.settle()
+    for source, facts in last.items():
+        whole.sources[source].tell(facts)
+    whole.settle()
+    assert rig.shown() == whole.shown()

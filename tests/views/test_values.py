@@ -15,7 +15,18 @@ from dcosnet.model.net import Protocol
 from dcosnet.model.provenance import Provenance
 from dcosnet.model.task import Port, Task, TaskId
 from dcosnet.testing import strategies
-from dcosnet.views.values import decode_node, decode_task, encode_node, encode_task
+from dcosnet.views.values import (
+    decode_agent,
+    decode_framework,
+    decode_leader,
+    decode_node,
+    decode_task,
+    encode_agent,
+    encode_framework,
+    encode_leader,
+    encode_node,
+    encode_task,
+)
 
 since = st.dictionaries(st.text(max_size=8), strategies.stamps, max_size=2)
 
@@ -40,6 +51,13 @@ def test_a_node_comes_back(node):
     assert decode_node(encode_node(node)) == node
 
 
+@given(strategies.scheduler_frameworks, strategies.agents, strategies.leaders)
+def test_frameworks_agents_and_leaders_come_back(framework, agent, leader):
+    assert decode_framework(encode_framework(framework)) == framework
+    assert decode_agent(encode_agent(agent)) == agent
+    assert decode_leader(encode_leader(leader)) == leader
+
+
 @given(strategies.tasks)
 def test_fields_of_a_newer_node_are_ignored(task):
     fields = msgspec.msgpack.decode(encode_task(task, {}))
@@ -49,7 +67,7 @@ def test_fields_of_a_newer_node_are_ignored(task):
 @given(st.one_of(st.binary(), strategies.tasks.map(lambda task: encode_task(task, {}))), st.data())
 def test_nonsense_is_a_peer_error(value, data):
     cut = value[: data.draw(st.integers(0, max(0, len(value) - 1)))]
-    for decode in (decode_task, decode_node):
+    for decode in (decode_task, decode_node, decode_framework, decode_agent, decode_leader):
         with pytest.raises(PeerError):
             decode(cut)
 
@@ -58,3 +76,16 @@ def test_a_port_out_of_range_is_a_peer_error():
     task = Task(TaskId("f", "t"), "t", "shop", ip_address("10.0.0.1"), ports=(Port(Protocol.TCP, 65536),))
     with pytest.raises(PeerError, match="65536"):
         decode_task(encode_task(task, {}))
+
+
+@pytest.mark.parametrize(
+    ("decode", "fields", "named"),
+    [
+        (decode_agent, ["S0", "host", "10.0.0", ""], "10.0.0"),
+        (decode_leader, [["10.0.0.1", 0], [], 0], "port 0"),
+        (decode_leader, [["10.0.0.1", 5050], [["nobody", 5050]], 0], "nobody"),
+    ],
+)
+def test_what_cannot_be_an_address_is_a_peer_error(decode, fields, named):
+    with pytest.raises(PeerError, match=named):
+        decode(msgspec.msgpack.encode(fields))

@@ -7,15 +7,16 @@ from ipaddress import ip_address
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dcosnet.model.facts import Leader
 from dcosnet.model.names import usable
-from dcosnet.model.net import Protocol
+from dcosnet.model.net import Endpoint, Protocol
 from dcosnet.model.node import Node
 from dcosnet.model.snapshot import Owned, Snapshot
 from dcosnet.model.stamp import Stamp
 from dcosnet.model.task import Port, Task, TaskId, TaskState
 from dcosnet.model.zone import RecordType
 from dcosnet.testing import strategies
-from dcosnet.views.zones import TASKS, TaskZone, fixed_zones
+from dcosnet.views.zones import TASKS, ZOOKEEPER, TaskZone, ZooKeeperZone, fixed_zones
 
 AGENT = ip_address("10.0.0.1")
 OWN = ip_address("9.0.0.2")
@@ -83,14 +84,68 @@ def test_a_shared_record_stays_until_its_last_task_is_gone():
     assert set(zone.records) == {TASKS}
 
 
+def led(*masters, epoch=0, owner="host-a", told=1):
+    """A node's word on who leads: the first of the masters."""
+    ends = tuple(Endpoint(ip_address(each), 5050) for each in masters)
+    return {f"leader/{owner}": Owned(Leader(ends[0], ends, epoch), owner, Stamp(told, 0, owner))}
+
+
+def snapshot_of(leaders):
+    return Snapshot({}, {}, {}, leaders=leaders)
+
+
+def data_of(zone, name):
+    return [str(record.data) for record in zone.records.get(name, ())]
+
+
+def test_the_leader_and_all_masters_have_names():
+    """In one step: dcos-net pushed the zone without `master.` first."""
+    zone = TaskZone()
+    told = zone.update(snapshot_of(led("10.0.0.3", "10.0.0.1", "10.0.0.2")), frozenset({"leader/host-a"}))
+    assert told == {f"leader.{TASKS}", f"master.{TASKS}"}
+    assert data_of(zone, f"leader.{TASKS}") == ["10.0.0.3"]
+    assert data_of(zone, f"master.{TASKS}") == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+    assert zone.update(snapshot_of({}), frozenset({"leader/host-a"})) == told
+    assert set(zone.records) == {TASKS}
+
+
+def test_a_leading_master_is_a_master_though_nobody_listed_it():
+    one = Endpoint(ip_address("10.0.0.7"), 5050)
+    zone = TaskZone()
+    zone.update(snapshot_of({"leader/host-a": Owned(Leader(one, ()), "host-a", Stamp(1, 0, "host-a"))}), None)
+    assert data_of(zone, f"master.{TASKS}") == ["10.0.0.7"]
+
+
+def test_the_leader_of_the_higher_epoch_leads_whatever_was_told_last():
+    older, newer = led("10.0.0.1", epoch=4, told=9), led("10.0.0.2", epoch=5, owner="host-b", told=2)
+    assert snapshot_of(older | newer).leader.value.epoch == 5
+    assert snapshot_of(led("10.0.0.1", told=9) | led("10.0.0.2", owner="host-b", told=2)).leader.owner == "host-a"
+
+
+def test_the_ensemble_has_five_names_however_many_masters_there_are():
+    zone = ZooKeeperZone()
+    assert set(zone.records) == {ZOOKEEPER}
+    told = zone.update(snapshot_of(led("10.0.0.2", "10.0.0.1", "10.0.0.3")), frozenset({"leader/host-a"}))
+    assert told == {f"zk-{n}.zk" for n in range(1, 6)}
+    assert [data_of(zone, f"zk-{n}.zk") for n in range(1, 7)] == [
+        ["10.0.0.1"], ["10.0.0.2"], ["10.0.0.3"], ["10.0.0.1"], ["10.0.0.2"], []
+    ]  # fmt: skip
+    assert zone.update(snapshot_of(led("10.0.0.1", "10.0.0.2")), frozenset({"leader/host-a"})) == {
+        "zk-3.zk", "zk-4.zk", "zk-5.zk"
+    }  # fmt: skip
+    assert zone.update(snapshot_of({}), frozenset({"task/f/t"})) == frozenset()
+    zone.update(snapshot_of({}), frozenset({"leader/host-a"}))
+    assert set(zone.records) == {ZOOKEEPER}
+
+
 @given(st.lists(strategies.snapshots(), min_size=1, max_size=5))
 def test_incremental_folding_equals_folding_at_once(snaps):
     zone, previous, known = TaskZone(), None, {TASKS: TaskZone().records[TASKS]}
     for snap in snaps:
         changed = None
         if previous is not None:
-            keys = previous.tasks.keys() | snap.tasks.keys()
-            changed = frozenset(key for key in keys if previous.tasks.get(key) != snap.tasks.get(key))
+            before, after = {**previous.tasks, **previous.leaders}, {**snap.tasks, **snap.leaders}
+            changed = frozenset(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
         told = zone.update(snap, changed)
         fresh = TaskZone()
         fresh.update(snap, None)

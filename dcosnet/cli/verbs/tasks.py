@@ -37,7 +37,7 @@ def command(session: Session) -> None:
     )
     for task in tasks:
         for problem in task["problems"]:
-            click.echo(printable(f"{task['name']} of {task['framework']}: {problem}"), err=True)
+            click.echo(printable(f"{task['name']} of {task['framework']}: {problem['reason']}"), err=True)
 
 
 def _port(port: dict[str, Any]) -> str:

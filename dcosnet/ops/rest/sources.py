@@ -9,7 +9,11 @@ import attrs
 from zope.interface import implementer
 
 from dcosnet.interfaces import IRestResource, ITaskSource
+from dcosnet.model.facts import Problem
 from dcosnet.model.rest import RestReply, RestRequest
+
+_SHOWN = 100  # problems of one source
+_LENGTH = 300  # characters of a reference or a reason
 
 
 @implementer(IRestResource)
@@ -36,5 +40,13 @@ def _told(source: ITaskSource) -> dict[str, Any]:
         "detail": status.detail,
         "tasks": status.tasks,
         "changed_at": status.changed_at,
-        "problems": [{"reference": problem.reference, "reason": problem.reason} for problem in status.problems],
+        "problems": [
+            {"reference": problem.reference[:_LENGTH], "reason": problem.reason[:_LENGTH]}
+            for problem in _bounded(status.problems)
+        ],
     }
+
+
+def _bounded(problems: Sequence[Problem]) -> Sequence[Problem]:
+    left = len(problems) - _SHOWN
+    return problems if left <= 0 else [*problems[:_SHOWN], Problem("", f"{left} more problems are not shown")]

@@ -1,17 +1,21 @@
-"""GET /v1/tasks: every task that this node knows of, with who told it."""
+"""GET /v1/tasks: every task that this node knows of, with who told it and what of it could not be used."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import attrs
 from zope.interface import implementer
 
-from dcosnet.interfaces import IRestResource, IViews
+from dcosnet.interfaces import IRestResource, ITaskSource, IViews
 from dcosnet.model import viplabels
 from dcosnet.model.rest import RestReply, RestRequest
 from dcosnet.model.snapshot import Owned
 from dcosnet.model.task import Task
+
+_SHOWN = 16  # problems of one task
+_LENGTH = 300  # characters of a label or a reason; a label may be as long as a value of the store
 
 
 @implementer(IRestResource)
@@ -24,16 +28,29 @@ class Tasks:
     local = False
 
     _views: IViews
+    _sources: Sequence[ITaskSource] = ()
 
     def respond(self, _request: RestRequest) -> RestReply:
-        """One object a task; `problems` are the VIP labels that were refused, with the reason."""
+        """
+        One object a task; `problems` are what was refused of it, with the reason.
+
+        VIP labels are read here, on every node. Ports and all else that a
+        source could not use are known on the node of that source only.
+        """
         tasks = self._views.snapshot.value.tasks
-        return RestReply([_told(tasks[key]) for key in sorted(tasks)])
+        told: dict[str, list[dict[str, Any]]] = {}
+        for source in self._sources:
+            for problem in source.status().problems:
+                if problem.reference in tasks:
+                    told.setdefault(problem.reference, []).append({"label": None, "reason": problem.reason})
+        return RestReply(
+            [_told(tasks[key], [*label_problems(tasks[key].value), *told.get(key, ())]) for key in sorted(tasks)]
+        )
 
 
-def label_problems(task: Task) -> list[dict[str, str]]:
+def label_problems(task: Task) -> list[dict[str, Any]]:
     """The VIP labels of a task that cannot be used: [{"label","reason"}]."""
-    problems = []
+    problems: list[dict[str, Any]] = []
     for label in dict.fromkeys(label for port in task.ports for label in port.vips):
         try:
             viplabels.parse(label)
@@ -42,7 +59,14 @@ def label_problems(task: Task) -> list[dict[str, str]]:
     return problems
 
 
-def _told(owned: Owned[Task]) -> dict[str, Any]:
+def _bounded(problems: Sequence[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    for problem in problems[:_SHOWN]:
+        yield {key: value and value[:_LENGTH] for key, value in problem.items()}
+    if len(problems) > _SHOWN:
+        yield {"label": None, "reason": f"{len(problems) - _SHOWN} more problems are not shown"}
+
+
+def _told(owned: Owned[Task], problems: Sequence[dict[str, Any]]) -> dict[str, Any]:
     task = owned.value
     return {
         "id": {"framework": task.id.framework, "task": task.id.task},
@@ -67,5 +91,5 @@ def _told(owned: Owned[Task]) -> dict[str, Any]:
         "labels": dict(task.labels),
         "owner": owned.owner,
         "provenance": {"source": task.provenance.source, "reference": task.provenance.reference},
-        "problems": label_problems(task),
+        "problems": list(_bounded(problems)),
     }

@@ -197,9 +197,9 @@ def key_value_contract(make: Callable[[Path], Rig]) -> type:  # noqa: C901 - it 
             assert len(rig.store.entries()) == 1
 
         def test_a_namespace_has_bounds(self, tmp_path: Path) -> None:
-            """16 MiB in all; what makes room is always taken."""
+            """64 MiB in all; what makes room is always taken."""
             rig = self.open(tmp_path)
-            rig.store.write({f"{index:04}": bytes((1 << 20) - 4) for index in range(16)}, LEASE)
+            rig.store.write({f"{index:04}": bytes((1 << 20) - 4) for index in range(64)}, LEASE)
             try:
                 rig.store.write({"more": b""}, LEASE)
             except ValueError:

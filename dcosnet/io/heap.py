@@ -1,0 +1,24 @@
+"""
+What lasts, kept out of the garbage collector's sight.
+
+The collector looks for cycles by walking all that it knows, and stops the
+process for that: 300 ms with the read models of 50 000 tasks. What it was told
+to keep it does not walk again. Such a thing still goes when nothing refers to
+it any more, as nearly everything here does; only a cycle among kept things
+stays for ever.
+"""
+
+from __future__ import annotations
+
+import gc
+
+
+def keep() -> None:
+    """
+    Take what there is now for lasting.
+
+    For bursts, not for every change: a cycle that is garbage by chance at that
+    moment is kept too, unless it is so young that it is found here.
+    """
+    gc.collect(1)
+    gc.freeze()

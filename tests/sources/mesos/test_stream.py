@@ -1,0 +1,259 @@
+"""Following a master by a clock that the test moves."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from twisted.internet import defer
+from twisted.internet.defer import Deferred
+
+from dcosnet.model.net import parse_address
+from dcosnet.sources.mesos.access import AccessError, Answer, Stream
+from dcosnet.sources.mesos.leader import Known
+from dcosnet.sources.mesos.stream import HOLD, MasterStream
+from dcosnet.testing.fake_mesos import FakeCluster, record
+
+HERE, ELSEWHERE = "http://127.0.0.1:5050", "http://10.0.0.2:5050"
+
+
+class Masters:
+    """Masters that the test names."""
+
+    def __init__(self, *urls):
+        self.known = Known(urls)
+        self.changed = None
+
+    def start(self, changed):
+        self.changed = changed
+
+    def stop(self):
+        return defer.succeed(None)
+
+    def tell(self, known):
+        self.known = known
+        self.changed()
+
+
+class Wire:
+    """Answers as the test says, in the order of the questions; keeps the streams it opened."""
+
+    def __init__(self):
+        self.answers = []
+        self.asked = []
+        self.streams = []
+
+    def subscribe(self, url, receive):
+        self.asked.append(url)
+        answer = self.answers.pop(0) if self.answers else "stream"
+        if answer == "stream":
+            answer = Stream(receive)
+            self.streams.append(answer)
+        return defer.fail(answer) if isinstance(answer, Exception) else defer.succeed(answer)
+
+    def ask(self, url, call):
+        raise AssertionError(f"{call} is not asked for")
+
+
+class Rig:
+    """A stream on a clock."""
+
+    def __init__(self, clock, masters, *, only_here=False, jitter=1.0):
+        self.clock = clock
+        self.masters = masters
+        self.wire = Wire()
+        self.tellings = 0
+        self.stream = MasterStream(
+            clock,
+            self.wire,
+            masters,
+            here=lambda address: address.is_loopback,
+            only_here=only_here,
+            refresh=30.0,
+            jitter=lambda: jitter,
+            resolve=lambda name: defer.succeed(parse_address(name)),
+            told=self._told,
+        )
+        self.cluster = FakeCluster()
+        agent = self.cluster.add_agent("10.0.0.5")
+        self.task = self.cluster.add_task("web", self.cluster.add_framework("marathon"), agent)
+
+    def _told(self):
+        self.tellings += 1
+
+    def send(self, document):
+        self.wire.streams[-1].dataReceived(record(json.dumps(document).encode()))
+
+    def snapshot(self, heartbeat=15.0):
+        self.send(self.cluster.subscribed(heartbeat))
+        self.clock.advance(0)
+
+
+@pytest.fixture
+def make(clock):
+    rigs = []
+
+    def build(masters, **more):
+        rigs.append(Rig(clock, masters, **more))
+        return rigs[-1]
+
+    yield build
+    for rig in rigs:
+        rig.stream.stop()
+    assert clock.getDelayedCalls() == []
+
+
+def test_silence_for_three_heartbeats_ends_a_stream(clock, make):
+    """The interval is the one that the master tells; facts stay."""
+    rig = make(Masters(HERE))
+    rig.stream.start()
+    rig.snapshot(heartbeat=5.0)
+    assert rig.stream.trouble is None
+    facts = rig.stream.facts
+    clock.advance(14.9)
+    assert rig.stream.following == HERE
+    rig.send({"type": "HEARTBEAT"})
+    clock.advance(14.9)
+    assert len(rig.wire.asked) == 1
+    clock.advance(0.2)
+    clock.advance(0)
+    assert len(rig.wire.asked) == 2
+    assert rig.stream.facts == facts
+
+
+def test_a_lost_stream_is_asked_for_once_at_once_and_then_with_growing_waits(clock, make):
+    """So that a master that restarts is found soon and one that is down is not beaten."""
+    rig = make(Masters(HERE))
+    rig.stream.start()
+    rig.snapshot()
+    clock.advance(10)
+    rig.wire.answers = [AccessError("refused")] * 8
+    rig.wire.streams[0].connectionLost()
+    clock.advance(0)
+    assert len(rig.wire.asked) == 2
+    for wait in (2, 4, 8, 16, 30, 30):
+        before = len(rig.wire.asked)
+        clock.advance(wait - 0.01)
+        assert len(rig.wire.asked) == before
+        clock.advance(0.01)
+        assert len(rig.wire.asked) == before + 1
+
+
+def test_a_master_that_ends_each_stream_early_is_not_asked_in_a_circle(clock, make):
+    """Not even one that tells its whole state first."""
+    rig = make(Masters(HERE))
+    rig.stream.start()
+    rig.snapshot()
+    rig.wire.streams[0].connectionLost()
+    clock.advance(1.9)
+    assert len(rig.wire.asked) == 1
+    clock.advance(0.1)
+    assert len(rig.wire.asked) == 2
+
+
+def test_nonsense_waits_for_its_turn_however_long_the_stream_had_lasted(clock, make):
+    """It may well be there again."""
+    rig = make(Masters(HERE))
+    rig.stream.start()
+    rig.snapshot()
+    clock.advance(20)
+    rig.wire.streams[0].dataReceived(b"<html>")
+    clock.advance(0)
+    assert len(rig.wire.asked) == 1
+    clock.advance(2)
+    assert len(rig.wire.asked) == 2
+
+
+def test_a_standby_is_asked_again_and_has_nothing(clock, make):
+    rig = make(Masters(HERE))
+    rig.wire.answers = [Answer(307, location="//10.0.0.2:5050")] * 2
+    rig.stream.start()
+    assert (rig.stream.synced, rig.stream.facts, rig.stream.trouble) == (True, None, None)
+    clock.advance(2)
+    clock.advance(2)
+    assert rig.wire.asked == [HERE] * 3
+
+
+def test_from_elsewhere_a_redirect_is_followed(make):
+    """A node in front of the cluster hears the leader wherever it is."""
+    rig = make(Masters(ELSEWHERE))
+    rig.wire.answers = [Answer(307, location="//10.0.0.3:5050/api/v1")]
+    rig.stream.start()
+    rig.snapshot()
+    assert rig.wire.asked == [ELSEWHERE, "http://10.0.0.3:5050"]
+    assert str(rig.stream.facts.leader.master) == "10.0.0.3:5050"
+
+
+def test_secrets_do_not_go_where_nobody_is_verified(make):
+    rig = make(Masters("https://10.0.0.2:5050"))
+    rig.wire.answers = [Answer(307, location="http://10.0.0.3:5050/api/v1")]
+    rig.stream.start()
+    assert rig.wire.asked == ["https://10.0.0.2:5050"]
+    assert "no TLS" in rig.stream.trouble
+
+
+def test_a_redirect_in_a_circle_ends(make):
+    rig = make(Masters(ELSEWHERE))
+    rig.wire.answers = [Answer(307, location=f"//10.0.0.{n}:5050") for n in (3, 2, 3, 2, 3, 2)]
+    rig.stream.start()
+    assert len(rig.wire.asked) == 4
+    assert "circle" in rig.stream.trouble
+
+
+def test_a_leader_that_was_elected_is_followed_at_once(clock, make):
+    """A master that lost the election may not know it; epochs tell whose word is newer."""
+    rig = make(Masters(ELSEWHERE, "http://10.0.0.3:5050"))
+    rig.masters.known = Known(rig.masters.known.masters, ELSEWHERE, 4)
+    rig.stream.start()
+    rig.snapshot()
+    assert rig.stream.facts.leader.epoch == 4
+    clock.advance(10)
+    rig.masters.tell(Known(rig.masters.known.masters, "http://10.0.0.3:5050", 5))
+    clock.advance(0)
+    assert rig.wire.asked == [ELSEWHERE, "http://10.0.0.3:5050"]
+    rig.snapshot()
+    assert rig.stream.facts.leader.epoch == 5
+    assert len(rig.stream.facts.leader.masters) == 2
+
+
+def test_a_deposed_leader_keeps_its_facts_until_a_new_one_must_have_its_own(clock, make):
+    """No name is gone while the new leader still waits for its agents (D28)."""
+    rig = make(Masters(HERE))
+    rig.stream.start()
+    rig.snapshot()
+    clock.advance(10)
+    rig.wire.answers = [Answer(307, location="//10.0.0.2:5050")] * 10_000
+    rig.wire.streams[0].connectionLost()
+    clock.advance(0)
+    assert rig.stream.synced
+    clock.advance(HOLD - 1)
+    assert len(rig.stream.facts.tasks) == 1
+    clock.advance(2)
+    assert rig.stream.facts is None
+
+
+def test_ten_thousand_events_are_few_tellings(clock, make):
+    """Each telling holds the whole; the last state is always told."""
+    rig = make(Masters(HERE))
+    rig.stream.start()
+    rig.snapshot()
+    before = rig.tellings
+    events = []
+    rig.cluster.watch(events.append)
+    for n in range(5000):
+        rig.cluster.update_task(rig.task, healthy=bool(n % 2))
+        rig.send(events.pop())
+    clock.advance(1)
+    assert rig.tellings - before < 5
+    (task,) = rig.stream.facts.tasks.values()
+    assert task.health == "healthy"
+
+
+def test_stopping_while_an_answer_is_awaited_leaves_nothing(clock, make):
+    rig = make(Masters(HERE))
+    waiting = Deferred()
+    rig.wire.subscribe = lambda url, receive: waiting
+    rig.stream.start()
+    rig.stream.stop()
+    assert waiting.called
+    assert clock.getDelayedCalls() == []
