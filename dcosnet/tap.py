@@ -14,6 +14,7 @@ from twisted.python import usage
 from dcosnet.assemble import assemble, build, configure
 from dcosnet.config.merge import DEFAULT_MAIN, read
 from dcosnet.errors import DcosnetError
+from dcosnet.io import heap
 from dcosnet.io.host import allow_all_descriptors
 
 INVALID = 2
@@ -61,6 +62,7 @@ def makeService(options: Options) -> IService:
         _give_up(error)
     root = Root()
     tree.setServiceParent(root)
+    heap.keep()  # modules and parts: while nobody waits for an answer yet
     return root
 
 

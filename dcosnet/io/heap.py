@@ -5,7 +5,7 @@ The collector looks for cycles by walking all that it knows, and stops the
 process for that: 300 ms with the read models of 50 000 tasks. What it was told
 to keep it does not walk again. Such a thing still goes when nothing refers to
 it any more, as nearly everything here does; only a cycle among kept things
-stays for ever.
+that becomes garbage later stays for ever.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import gc
 
 def keep() -> None:
     """
-    Take what there is now for lasting.
+    Take what there is now for lasting, but for cycles that are garbage already.
 
-    For bursts, not for every change: a cycle that is garbage by chance at that
-    moment is kept too, unless it is so young that it is found here.
+    To be called again while things are made, once a thousand: it walks
+    what was made since the last time, which takes some milliseconds then.
     """
-    gc.collect(1)
+    gc.collect()
     gc.freeze()

@@ -47,8 +47,8 @@ log = Logger()
 SLICE = 256
 """How many things are decided, or keys folded, at a time: a few milliseconds."""
 
-BURST = 4096
-"""Keys folded without a pause, after which what they made is taken for lasting."""
+KEEP_AFTER = 1024
+"""Keys folded, after which what they made is taken for lasting."""
 
 
 @implementer(IZone)
@@ -128,7 +128,7 @@ class Views(Service):
         self._entries: Mapping[str, Entry] = {}
         self._unfolded: dict[str, None] = {}
         self._folding = self._writing = False
-        self._burst = 0
+        self._made = 0
         self._members_told: Mapping[str, Member] = {}
         reason = self._local.unsynced()
         self.snapshot: Cell[Snapshot] = Cell(self._take_snapshot(), later)
@@ -236,17 +236,15 @@ class Views(Service):
             del self._unfolded[key]
             self._decode(key, self._entries.get(key))
         self._publish(frozenset(keys))
-        self._burst += len(keys)
-        if self._burst >= BURST:
-            self._burst = 0
-            heap.keep()
+        self._made += len(keys)
+        if self._made >= KEEP_AFTER:
+            self._made = 0
+            self._later(heap.keep)
         self._write_later()  # where another node tells now what this one told
         if self._unfolded:
             self._folding = True
             self._later(self._fold)
         else:
-            if self._local.settled:
-                self._burst = 0
             self._tell_synced()
 
     def _decode(self, key: str, entry: Entry | None) -> None:
