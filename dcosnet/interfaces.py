@@ -17,9 +17,10 @@ from zope.interface import Attribute, Interface
 from zope.interface.interface import InterfaceClass
 
 from dcosnet.model.cell import Cell, Changed, Later
+from dcosnet.model.delta import Delta, Known
 from dcosnet.model.entry import Entry, Lifetime
 from dcosnet.model.facts import Facts, SourceStatus
-from dcosnet.model.member import Member
+from dcosnet.model.member import Member, MemberState
 from dcosnet.model.metric import Metric
 from dcosnet.model.node import Node
 from dcosnet.model.rest import RestReply, RestRequest
@@ -143,6 +144,13 @@ class IKeyValue(Interface):
         write. A key has one lifetime; writing it with the other changes it.
         """
 
+    def settle() -> None:
+        """
+        This node has told all that it knows: what its former generation said, and this one has not, is void everywhere.
+
+        Until then others keep what it said before its restart, for some seconds. Idempotent.
+        """
+
     def get(key: str) -> Entry | None:
         """The live entry: of several owners' the one written last; None if there is none."""
 
@@ -156,6 +164,77 @@ class IKeyValue(Interface):
         Changes within a turn come as one call. A key that is no longer there is
         in the changed set and not in the mapping. The mapping is a live view. Returns what ends it.
         """
+
+
+class IReplica(Interface):
+    """
+    The store as gossip sees it: how much is known of each owner, and what leads further.
+
+    All calls are synchronous and change nothing on disk before they return;
+    available from the privileged start of the store on.
+    """
+
+    name: str = Attribute("This node's, the owner of what is written here.")
+    generation: int = Attribute("Of this node's own namespace; greater than all that it had before.")
+    fresh: bool = Attribute("Whether the store found no journal: this node is new, or has lost its disk.")
+
+    def known() -> Mapping[str, Known]:
+        """
+        How much is known of each owner; a live view.
+
+        Owners that are hidden are not in it: this node itself while it
+        recovers. A bare namespace of an owner that is not dead is known as
+        version 0 of its generation, so that it is fetched again.
+        """
+
+    def missing(owner: str, known: Known) -> Delta | None:
+        """
+        What leads from `known` to what is known here; None if there is nothing newer.
+
+        It begins at 0 for another generation, and where deletions since `known`
+        are not remembered any more.
+        """
+
+    def take(delta: Delta) -> bool:
+        """
+        Bring an owner's namespace forward; whether something was new.
+
+        What does not join on, is known or older is not taken. Raises PeerError
+        for what is beyond a limit, and then nothing is taken. Of this node's
+        own name it is taken while it recovers, and otherwise refused.
+        """
+
+    def follow(told: Callable[[str], None]) -> Callable[[], None]:
+        """Call `told(owner)` at once whenever what `known` says of it has changed. Returns what ends it."""
+
+    def judge(owner: str, state: MemberState) -> None:
+        """
+        Hear how a member is. Leases of one that is dead or has left are dropped and no longer seen.
+
+        Durable entries stay.
+        """
+
+    def forget(owner: str) -> bool:
+        """Drop all of an owner that has no durable entries; whether nothing is known of it now."""
+
+    def recover() -> None:
+        """
+        Hide this node's own namespace until `recovered`, and take what others know of it instead.
+
+        Writes are readable meanwhile; durable ones are not acknowledged.
+        """
+
+    def recovered() -> None:
+        """Adopt the durable entries that others had of this node, unless they were written anew; show the own namespace."""
+
+    def expect(copies: int) -> None:
+        """How many other nodes must have a durable write on disk before it is acknowledged."""
+
+    def confirm(peer: str, known: Known) -> None:
+        """A peer has this node's durable entries on disk, up to this."""
+
+    def follow_copies(stored: Callable[[str, Known], None]) -> Callable[[], None]:
+        """Call `stored(owner, known)` when another owner's durable entries up to it are on this disk. Returns what ends it."""
 
 
 class IMembership(Interface):

@@ -7,27 +7,8 @@ conflict: of two, the one with the greater (generation, version) is newer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import attrs
-
+from dcosnet.model.delta import Delta
 from dcosnet.model.entry import Entry
-
-
-@attrs.frozen
-class Delta:
-    """
-    What changed in a namespace after `since`, up to `version`; None for a key that is gone.
-
-    With `since` 0 it is the whole namespace. `generation` grows with each
-    start of the owner; versions are counted within it.
-    """
-
-    owner: str
-    generation: int
-    since: int
-    version: int
-    changes: Mapping[str, Entry | None]
 
 
 class Namespace:

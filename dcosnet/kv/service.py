@@ -21,10 +21,10 @@ from dcosnet.interfaces import IKeyValue, IMetrics
 from dcosnet.kv.batch import Batch
 from dcosnet.kv.clock import Clock
 from dcosnet.kv.journal import Journal
-from dcosnet.kv.namespace import Delta
 from dcosnet.kv.store import LimitError, Step, Store
 from dcosnet.kv.subscription import Receive, Subscription
 from dcosnet.model.cell import Later
+from dcosnet.model.delta import Delta
 from dcosnet.model.entry import Entry, Lifetime
 from dcosnet.model.metric import Metric, Sample
 

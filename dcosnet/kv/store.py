@@ -12,7 +12,8 @@ from types import MappingProxyType
 
 import attrs
 
-from dcosnet.kv.namespace import Delta, Namespace, weigh
+from dcosnet.kv.namespace import Namespace, weigh
+from dcosnet.model.delta import Delta
 from dcosnet.model.entry import Entry, Lifetime
 from dcosnet.model.stamp import Stamp
 

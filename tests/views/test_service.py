@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from dcosnet.interfaces import IKeyValue
 from dcosnet.io.turns import Turns
-from dcosnet.kv.namespace import Delta
+from dcosnet.model.delta import Delta
 from dcosnet.kv.store import Store
 from dcosnet.kv.subscription import Subscription
 from dcosnet.model.cell import Cell

@@ -1,0 +1,207 @@
+"""
+What two nodes say to each other, as values.
+
+Positional in MessagePack: a node may append fields, and an older one ignores
+them. `wire` makes frames of them; what they mean is `cluster`'s business.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+import msgspec
+
+PROTOCOL = 1
+"""The version that is spoken here; HELLO tells the range."""
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True):
+    """Anything that is said over a link."""
+
+
+class Reason(StrEnum):
+    """Why a neighbour was accused."""
+
+    SILENT = "silent"
+    REFUSED = "refused"
+    NO_ANSWER = "no_answer"
+    CERTIFICATE = "certificate"
+    CLOSED = "closed"
+
+
+class CloseCode(IntEnum):
+    """Why a link is closed on purpose."""
+
+    LEAVING = 1
+    UNWANTED = 2
+    DOUBLE = 3
+    WRONG_CLUSTER = 4
+    VERSION = 5
+    TWO_NODES = 6
+    STALE = 7
+    BUSY = 8
+    OVERSIZE = 9
+    MALFORMED = 10
+    IDENTITY = 11
+    QUARANTINE = 12
+    SELF = 13
+    SLOW = 14
+
+
+class Accusation(msgspec.Struct, frozen=True, array_like=True):
+    """A neighbour that could not be reached: of which generation and incarnation, and why."""
+
+    name: str
+    generation: int
+    incarnation: int
+    reason: str
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True):
+    """
+    A member as it describes itself; nobody else writes it.
+
+    `sequence` grows with each change within a generation, `incarnation` when it
+    refutes that it is gone. `endpoints` are where to dial ("10.0.0.1:62501"),
+    `addresses` all that its host is known by.
+    """
+
+    name: str
+    generation: int
+    incarnation: int
+    sequence: int
+    endpoints: tuple[str, ...]
+    addresses: tuple[str, ...]
+    left: bool = False
+    accuses: tuple[Accusation, ...] = ()
+
+
+class Told(msgspec.Struct, frozen=True, array_like=True):
+    """A record passed on; `dead` is the teller's verdict, for who has never heard of that member."""
+
+    record: Record
+    dead: bool = False
+
+
+class Hello(Message):
+    """
+    The first thing that each end says.
+
+    `nonce` is drawn at each start, so that a cloned disk is seen; `clock` is the
+    host's time in milliseconds, `root` the digest of all that is known.
+    """
+
+    least: int
+    most: int
+    cluster: str
+    name: str
+    generation: int
+    nonce: int
+    clock: int
+    root: bytes
+    record: Record
+
+
+class Close(Message):
+    """The last thing; `code` is a CloseCode, `text` for people."""
+
+    code: int
+    text: str
+
+
+class Ping(Message):
+    """Are you there?"""
+
+    number: int
+
+
+class Pong(Message):
+    """Here I am, and this is the digest of all that I know."""
+
+    number: int
+    root: bytes
+
+
+class Members(Message):
+    """Records that the other end may lack."""
+
+    told: tuple[Told, ...]
+
+
+class Digest(Message):
+    """The leaves of both digests, 8 octets each: members, then keys."""
+
+    members: bytes
+    keys: bytes
+
+
+class Frontier(Message):
+    """
+    All that the sender knows in some leaves: (name, generation, sequence) and (owner, generation, version).
+
+    `member_leaves` and `key_leaves` are the indices of those leaves, one octet
+    each. `answer` asks for the same of the other end.
+    """
+
+    member_leaves: bytes
+    members: tuple[tuple[str, int, int], ...]
+    key_leaves: bytes
+    keys: tuple[tuple[str, int, int], ...]
+    answer: bool
+
+
+class Have(Message):
+    """Namespaces that are known further than the other end may know them."""
+
+    keys: tuple[tuple[str, int, int], ...]
+
+
+class Pull(Message):
+    """Asks for records of members, and for what leads on from (owner, generation, version)."""
+
+    members: tuple[str, ...]
+    keys: tuple[tuple[str, int, int], ...]
+
+
+class Put(msgspec.Struct, frozen=True, array_like=True):
+    """An entry in a delta; stamps are (milliseconds, counter, node)."""
+
+    key: str
+    value: bytes
+    durable: bool
+    version: int
+    created: tuple[int, int, str]
+    written: tuple[int, int, str]
+
+
+class Change(Message):
+    """A delta of one owner's namespace."""
+
+    owner: str
+    generation: int
+    since: int
+    version: int
+    settled: bool
+    bare: bool
+    puts: tuple[Put, ...]
+    deletes: tuple[str, ...]
+
+
+class Piece(Message):
+    """A piece of a Change that is too large for one frame; it was asked for with a Pull."""
+
+    last: bool
+    data: bytes
+
+
+class Stored(Message):
+    """The other end's own durable entries are on this disk, up to (generation, version)."""
+
+    generation: int
+    version: int
+
+
+class Nothing(Message):
+    """To a Pull: there is nothing more of this owner here than was asked from."""
+
+    owner: str
