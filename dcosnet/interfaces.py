@@ -187,12 +187,14 @@ class IReplica(Interface):
         version 0 of its generation, so that it is fetched again.
         """
 
-    def missing(owner: str, known: Known) -> Delta | None:
+    def missing(owner: str, known: Known, limit: int) -> Delta | None:
         """
-        What leads from `known` to what is known here; None if there is nothing newer.
+        What leads from `known` towards what is known here; None if there is nothing newer.
 
         It begins at 0 for another generation, and where deletions since `known`
-        are not remembered any more.
+        are not remembered any more. With about `limit` octets of keys and values
+        it ends, though never within one step of the owner: what is left begins
+        where it ends. Only the last one is settled.
         """
 
     def take(delta: Delta) -> bool:
