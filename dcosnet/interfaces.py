@@ -20,7 +20,7 @@ from dcosnet.model.cell import Cell, Changed, Later
 from dcosnet.model.delta import Delta, Known
 from dcosnet.model.entry import Entry, Lifetime
 from dcosnet.model.facts import Facts, SourceStatus
-from dcosnet.model.member import Member, MemberState
+from dcosnet.model.member import Member, MemberDetail, MemberState, Refusal
 from dcosnet.model.metric import Metric
 from dcosnet.model.node import Node
 from dcosnet.model.rest import RestReply, RestRequest
@@ -248,6 +248,18 @@ class IMembership(Interface):
     members: Cell[Mapping[str, Member]] = Attribute(
         "By name; this node is always among them, alive. Changed keys are names."
     )
+    unsynced: Cell[str | None] = Attribute(
+        "Why keys of other nodes may be missing here, for people; None when they are here."
+        " From the start it is a reason until all that one peer knew has been taken, or there is nobody to ask:"
+        " no seed and no remembered peer but this node, or nobody has been reached for 30 s."
+        " It does not come back while the process lives. Published when it changes."
+    )
+
+    def details() -> Mapping[str, MemberDetail]:
+        """How each of `members` fares, at the moment; asked when somebody looks."""
+
+    def refusals() -> Sequence[Refusal]:
+        """The peers that were refused lately or refused this node, the last one first; a bounded number."""
 
 
 # --- read models ------------------------------------------------------------
