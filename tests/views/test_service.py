@@ -12,10 +12,10 @@ from zope.interface import implementer
 
 from dcosnet.interfaces import IKeyValue
 from dcosnet.io.turns import Turns
-from dcosnet.model.delta import Delta
 from dcosnet.kv.store import Store
 from dcosnet.kv.subscription import Subscription
 from dcosnet.model.cell import Cell
+from dcosnet.model.delta import Delta
 from dcosnet.model.entry import Entry, Lifetime
 from dcosnet.model.facts import Facts, Leader
 from dcosnet.model.member import Member
@@ -73,7 +73,11 @@ class MemoryStore:
     def hear(self, owner, values):
         stamp = self._stamp(owner)
         entries = {key: Entry(key, owner, value, Lifetime.LEASE, 1, stamp, stamp) for key, value in values.items()}
-        self._tell(self.core.take(Delta(owner, self.time, 0, 1, entries)))
+        news = self.core.take(Delta(owner, self.time, 0, 1, entries, settled=True), horizon=self.time)
+        self._tell(news.changed)
+
+    def settle(self):
+        self.core.settle()
 
     def get(self, key):
         return self.core.live.get(key)
