@@ -207,6 +207,22 @@ def test_names_are_denied_only_when_all_that_was_told_is_served():
     assert len(set(served)) > 3, served
 
 
+@pytest.mark.parametrize("sources", [(), ("files",), ("files", "mesos")])
+def test_the_store_is_settled_once_all_sources_have_told(sources):
+    """What this node said before its restart is void then; with no source that is at once."""
+    rig = Rig(*sources)
+    rig.settle()
+    assert rig.store.core.own.settled is (not sources)
+    for source in sources:
+        assert not rig.store.core.own.settled
+        rig.sources[source].tell(of(*MANY[:2]))
+        rig.turn()
+        assert not rig.store.core.own.settled
+        rig.settle()
+    assert rig.store.core.own.settled
+    assert len(rig.store.core.own.entries) == 1 + (2 if sources else 0)
+
+
 def test_that_something_is_missing_is_told_before_anything_is_gone():
     rig = Rig("mesos")
     rig.sources["mesos"].tell(of(*MANY))
