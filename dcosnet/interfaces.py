@@ -226,7 +226,8 @@ class IReplica(Interface):
 
         Writes are readable meanwhile; durable ones are not acknowledged. To be
         called no later than the turn in which the store was started: a fresh
-        store makes its journal with the first durable write of a later turn.
+        store makes its journal with the first durable write of a later turn. It
+        does nothing to a store that is not fresh.
         """
 
     def recovered() -> None:

@@ -8,9 +8,10 @@ those made while another fsync is under way share the next one.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
@@ -21,16 +22,22 @@ from zope.interface import implementer
 from dcosnet.interfaces import IKeyValue, IMetrics
 from dcosnet.io.disk import Disk
 from dcosnet.kv.batch import Batch
-from dcosnet.kv.clock import Clock
+from dcosnet.kv.clock import LEAP_MS, Clock
 from dcosnet.kv.journal import Journal
-from dcosnet.kv.store import LimitError, Step, Store
+from dcosnet.kv.store import LIMITS, DeltaError, LimitError, Step, Store
 from dcosnet.kv.subscription import Receive, Subscription
 from dcosnet.model.cell import Later
-from dcosnet.model.delta import Delta
+from dcosnet.model.delta import Delta, Known
 from dcosnet.model.entry import Entry, Lifetime
+from dcosnet.model.member import MemberState
 from dcosnet.model.metric import Metric, Sample
 
 log = Logger()
+
+P = ParamSpec("P")
+
+FORMER_SECONDS = 10.0
+"""How long leases of an owner's former generation are shown, if it does not settle."""
 
 InThread = Callable[[Callable[[], None]], "Deferred[None]"]
 """Runs a blocking function elsewhere; called with one at a time for each file."""
@@ -72,20 +79,27 @@ class KeyValue(Service):
     ) -> None:
         self.node = node
         self.journal = Journal(directory, disk)
-        self._store = Store(node)
+        self._store = Store(node, self._told)
         self._clock = Clock(node)
         self._call_later = call_later
         self._seconds = seconds
         self._later = later
         self._in_thread = in_thread
         self._subscriptions: list[Subscription] = []
+        self._followers: list[Callable[[str], None]] = []
+        self._expiries: dict[str, Timer] = {}
         self._opened = False
+        self.fresh = False
+        self._recovering = False
+        # What the journal is to begin with once this node has recovered.
+        self._renewal: tuple[int, Mapping[str, Entry]] | None = None
         self._flying: tuple[Batch, list[Deferred[None]]] | None = None
         self._waiting: tuple[Batch, list[Deferred[None]]] | None = None
         self._idle: list[Deferred[None]] = []
         self._refusing = False
         self._writes = dict.fromkeys(Lifetime, 0)
-        self._limited = dict.fromkeys(("key", "value", "namespace", "keys"), 0)
+        self._limited = dict.fromkeys(LIMITS, 0)
+        self._refused_deltas = dict.fromkeys((*LIMITS, "owners", "form"), 0)
         self._commits = 0
         self._commits_refused = 0
 
@@ -108,9 +122,14 @@ class KeyValue(Service):
         if step is not None:
             self._writes[lifetime] += len(step.delta.changes)
             self._tell(step.changed)
-            if self._concerns_disk(step):
-                return self._enqueue(step)
+        sought = [key for key, value in changes.items() if value is None] if self._recovering else []
+        if sought or (step is not None and self._concerns_disk(step)):
+            return self._enqueue(step, sought)
         return self._acknowledge(changes)
+
+    def settle(self) -> None:
+        """As IKeyValue says."""
+        self._store.settle()
 
     def get(self, key: str) -> Entry | None:
         """As IKeyValue says."""
@@ -134,6 +153,85 @@ class KeyValue(Service):
 
         return end
 
+    # IReplica
+
+    @property
+    def generation(self) -> int:
+        """As IReplica says."""
+        return self._store.own.generation
+
+    def known(self) -> Mapping[str, Known]:
+        """As IReplica says."""
+        return self._store.known
+
+    def missing(self, owner: str, known: Known) -> Delta | None:
+        """As IReplica says."""
+        return self._store.missing(owner, known)
+
+    def take(self, delta: Delta) -> bool:
+        """As IReplica says."""
+        physical = self._physical()
+        try:
+            news = self._store.take(delta, physical + LEAP_MS)
+        except DeltaError as error:
+            self._refused_deltas[error.limit] += 1
+            raise
+        if news is None:
+            return False
+        for entry in delta.changes.values():
+            if entry is not None:
+                self._clock.observe(entry.written, physical)
+        self._watch_former(delta.owner)
+        self._tell(news.changed)
+        return True
+
+    def follow(self, told: Callable[[str], None]) -> Callable[[], None]:
+        """As IReplica says."""
+        return _follow(self._followers, told)
+
+    def judge(self, owner: str, state: MemberState) -> None:
+        """As IReplica says."""
+        self._tell(self._store.judge(owner, state in (MemberState.DEAD, MemberState.LEFT)))
+        self._watch_former(owner)
+
+    def forget(self, owner: str) -> bool:
+        """As IReplica says."""
+        forgotten = self._store.forget(owner)
+        self._watch_former(owner)
+        return forgotten
+
+    def recover(self) -> None:
+        """As IReplica says."""
+        if self.fresh and not self._recovering:
+            self._recovering = True
+            self._store.recover(self.journal.last)
+            log.info("{path} is new: asks other nodes for the keys of this one", path=str(self.journal.path))
+
+    def recovered(self) -> None:
+        """
+        As IReplica says.
+
+        What was found was acknowledged once, so it is not taken back when the
+        disk refuses: it goes there with the next durable write.
+        """
+        if not self._recovering:
+            return
+        self._recovering = False
+        found = self._store.recovered()
+        own = self._store.own
+        batch, _ = self._gather()
+        batch.rebase(found.said)
+        durable = {key: entry for key, entry in own.durable().items() if key not in batch.before}
+        durable |= {key: entry for key, entry in batch.before.items() if entry is not None}
+        self._renewal = own.generation, durable
+        self._later(self._fly)
+        self._tell(found.changed)
+        log.info(
+            "recovered {keys} durable keys of this node; generation {generation}",
+            keys=len(found.said),
+            generation=own.generation,
+        )
+
     # IService
 
     def privilegedStartService(self) -> None:
@@ -141,11 +239,10 @@ class KeyValue(Service):
         super().privilegedStartService()
         # Where the last generation cannot be read or the new one not be written,
         # the host's time keeps them apart.
-        contents = self.journal.open(self._store.own.owner, self._physical())
-        own = self._store.own.owner
+        contents = self.journal.open(self.node, self._physical())
         for entry in contents.entries.values():
             self._clock.observe(entry.written, self._physical())
-        self._tell(self._store.take(Delta(own, contents.generation, 0, contents.version, contents.entries)))
+        self._tell(self._store.begin(contents.generation, contents.version, contents.entries))
         self._opened = True
         if contents.damage is not None:
             log.critical(
@@ -161,10 +258,16 @@ class KeyValue(Service):
                 path=str(self.journal.path),
                 bytes=self.journal.torn_bytes,
             )
-        try:
-            self.journal.begin(contents.version)
-        except OSError as error:
-            self._refused(error)
+        self.fresh = self.journal.fresh
+        if self.fresh:
+            # Made on the next turn, or when all is known that is to be in it:
+            # until then the next start is to recover as well.
+            self._gather()
+        else:
+            try:
+                self.journal.begin(contents.version)
+            except OSError as error:
+                self._refused(error)
         log.info(
             "{path} holds {keys} durable keys; generation {generation} began",
             path=str(self.journal.path),
@@ -175,6 +278,13 @@ class KeyValue(Service):
     def stopService(self) -> Deferred[None]:
         """Wait for what is on its way to disk, and let go of the journal."""
         super().stopService()
+        while self._expiries:
+            self._expiries.popitem()[1].cancel()
+        if self._recovering and self._waiting is not None:
+            waiters, self._waiting = self._waiting[1], None
+            error = OSError(errno.ECANCELED, "stopped before this node had recovered its keys", str(self.journal.path))
+            for waiter in waiters:
+                waiter.errback(error)
         idle: Deferred[None] = Deferred()
         self._idle.append(idle)
         idle.addCallback(lambda _: self.journal.close())
@@ -198,6 +308,12 @@ class KeyValue(Service):
                 "Writes beyond a limit.",
                 "counter",
                 tuple(Sample(count, {"limit": limit}) for limit, count in self._limited.items()),
+            ),
+            Metric(
+                "dcosnet_kv_refused_deltas_total",
+                "Namespaces of other nodes that were beyond a limit.",
+                "counter",
+                tuple(Sample(count, {"limit": limit}) for limit, count in self._refused_deltas.items()),
             ),
             one("namespace_bytes", "Keys and values of this node.", "gauge", store.own.size),
             one("generation", "Grows with each start.", "gauge", store.own.generation),
@@ -243,31 +359,43 @@ class KeyValue(Service):
                 return _wait(waiters)
         return succeed(None)
 
-    def _enqueue(self, step: Step) -> Deferred[None]:
+    def _gather(self) -> tuple[Batch, list[Deferred[None]]]:
+        """What goes to disk next; at the earliest on the next turn, so that the writes of this one go together."""
         if self._waiting is None:
             self._waiting = (Batch(), [])
-            # The next turn, so that the writes of this one go together.
             self._later(self._fly)
-        batch, waiters = self._waiting
-        batch.add(step)
+        self._waiting[0].version = self._store.own.version
+        return self._waiting
+
+    def _enqueue(self, step: Step | None, sought: Iterable[str]) -> Deferred[None]:
+        batch, waiters = self._gather()
+        if step is not None:
+            batch.add(step)
+        batch.delete(sought)
         return _wait(waiters)
 
     def _fly(self) -> None:
-        if self._flying is not None or self._waiting is None:
+        if self._flying is not None or self._waiting is None or self._recovering:
             return
         self._flying, self._waiting = self._waiting, None
         batch = self._flying[0]
-        self._in_thread(lambda: self.journal.commit(batch.version, batch.changes)).addCallbacks(
-            self._landed, self._crashed
-        )
+        renewal, self._renewal = self._renewal, None
+
+        def commit() -> None:
+            if renewal is not None:
+                self.journal.log.assume(self.node, *renewal)
+            self.journal.commit(batch.version, batch.changes)
+
+        self._in_thread(commit).addCallbacks(self._landed, self._crashed)
 
     def _landed(self, _: None) -> None:
-        self._commits += 1
+        self.fresh = False
         if self._refusing:
             self._refusing = False
             log.info("{path} takes durable writes again", path=str(self.journal.path))
         assert self._flying is not None
-        waiters, self._flying = self._flying[1], None
+        (batch, waiters), self._flying = self._flying, None
+        self._commits += bool(batch.keys)
         self._fly()
         for waiter in waiters:
             waiter.callback(None)
@@ -312,6 +440,25 @@ class KeyValue(Service):
             for waiter in idle:
                 waiter.callback(None)
 
+    # Leases of a former generation, shown until the new one has settled or these are over.
+
+    def _watch_former(self, owner: str) -> None:
+        if not self._store.passing(owner):
+            timer = self._expiries.pop(owner, None)
+            if timer is not None:
+                timer.cancel()
+        elif owner not in self._expiries:
+            # Not put off by a generation after it: who starts again and again would be believed for ever.
+            self._expiries[owner] = self._call_later(FORMER_SECONDS, lambda: self._expire(owner))
+
+    def _expire(self, owner: str) -> None:
+        del self._expiries[owner]
+        self._tell(self._store.expire(owner))
+
+    def _told(self, owner: str) -> None:
+        for told in tuple(self._followers):
+            told(owner)
+
     def _tell(self, changed: frozenset[str]) -> None:
         if changed:
             for subscription in self._subscriptions:
@@ -319,6 +466,16 @@ class KeyValue(Service):
 
     def _physical(self) -> int:
         return int(self._seconds() * 1000)
+
+
+def _follow(followers: list[Callable[P, None]], told: Callable[P, None]) -> Callable[[], None]:
+    followers.append(told)
+
+    def end() -> None:
+        if told in followers:
+            followers.remove(told)
+
+    return end
 
 
 def _wait(waiters: list[Deferred[None]]) -> Deferred[None]:
