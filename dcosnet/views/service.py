@@ -31,13 +31,14 @@ from dcosnet.model.task import Task
 from dcosnet.model.vip import Vip
 from dcosnet.model.zone import Zone
 from dcosnet.views.local import LocalKeys
+from dcosnet.views.presence import Presence
 from dcosnet.views.values import (
     decode_agent,
     decode_framework,
     decode_leader,
     decode_node,
+    decode_refresh,
     decode_task,
-    encode_node,
 )
 from dcosnet.views.viptable import VipTable
 from dcosnet.views.zones import TASKS, ZOOKEEPER, TaskZone, ZooKeeperZone, concerns_leader, fixed_zones
@@ -101,10 +102,13 @@ class Views(Service):
         sources: Iterable[ITaskSource],
         folds: Iterable[IFold],
         later: Later,
+        wall: Callable[[], float],
         slice_size: int = SLICE,
     ) -> None:
         self._node = node
         self._slice = slice_size
+        self._wall = wall
+        self._presence = Presence(node)
         self._store = store
         self._membership = membership
         self._folds = tuple(folds)
@@ -115,6 +119,7 @@ class Views(Service):
             "framework": _Reading(_plain(decode_framework)),
             "agent": _Reading(_plain(decode_agent)),
             "leader": _Reading(_plain(decode_leader)),
+            "refresh": _Reading(_plain(decode_refresh)),
         }
         self._unreadable: set[str] = set()
         self._table = VipTable()
@@ -147,7 +152,7 @@ class Views(Service):
     def startService(self) -> None:
         """Tell the store of this node, and follow the store and the members."""
         super().startService()
-        self._store.write({f"node/{self._node.name}": encode_node(self._node)}, Lifetime.LEASE)
+        self._say_presence()
         self._stop.append(self._store.subscribe("", self._take_entries))
         self._stop.append(self._membership.members.subscribe(self._take_members))
         self._write_later()
@@ -159,7 +164,17 @@ class Views(Service):
         self._unfolded.clear()
         super().stopService()
 
+    def refresh(self) -> int:
+        """The number is known here at once, and answered when the store has told it."""
+        number, changes = self._presence.ask(owned.value for owned in self.snapshot.value.nodes.values())
+        self._store.write(changes, Lifetime.LEASE)
+        return number
+
     # From facts to keys
+
+    def _say_presence(self) -> None:
+        if self._presence.due:
+            self._store.write(self._presence.say(self._wall()), Lifetime.LEASE)
 
     def _sink(self, source: str) -> Callable[[Facts], None]:
         def take(facts: Facts) -> None:
@@ -241,6 +256,7 @@ class Views(Service):
             self._made = 0
             self._later(heap.keep)
         self._write_later()  # where another node tells now what this one told
+        self._say_presence()  # where somebody asked for it
         if self._unfolded:
             self._folding = True
             self._later(self._fold)
@@ -265,6 +281,8 @@ class Views(Service):
         else:
             if isinstance(owned.value, Task):
                 self._local.take_owner(owned.value.id, owned.owner)
+            elif isinstance(owned.value, int):
+                self._presence.hear(owned.value)
 
     def _owner_of(self, key: str) -> str | None:
         entry = self._store.get(key)
