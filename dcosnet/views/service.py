@@ -135,7 +135,8 @@ class Views(Service):
         self._folding = self._writing = False
         self._made = 0
         self._members_told: Mapping[str, Member] = {}
-        reason = self._local.unsynced()
+        self._peers_missing = membership.unsynced.value
+        reason = self._reason()
         self.snapshot: Cell[Snapshot] = Cell(self._take_snapshot(), later)
         self.vips: Cell[Mapping[str, Vip]] = Cell(self._table.vips, later)
         self.unsynced: Cell[str | None] = Cell(reason, later)
@@ -155,6 +156,7 @@ class Views(Service):
         self._say_presence()
         self._stop.append(self._store.subscribe("", self._take_entries))
         self._stop.append(self._membership.members.subscribe(self._take_members))
+        self._stop.append(self._membership.unsynced.subscribe(self._take_peers_missing))
         self._write_later()
 
     def stopService(self) -> None:
@@ -191,6 +193,14 @@ class Views(Service):
         self._members_told = members
         self._publish(frozenset(f"member/{name}" for name in names))
 
+    def _take_peers_missing(self, reason: str | None, _changed: Changed) -> None:
+        # As it was delivered, not as it is: by then the store has told what the peers said.
+        self._peers_missing = reason
+        self._tell_synced()
+
+    def _reason(self) -> str | None:
+        return self._local.unsynced() or self._peers_missing
+
     def _write_later(self) -> None:
         if self.running and not self._writing and not self._local.settled:
             self._writing = True
@@ -224,7 +234,7 @@ class Views(Service):
 
     def _tell_synced(self) -> None:
         """Tell a reason at once, and that there is none only when all that was told is folded."""
-        reason = self._local.unsynced()
+        reason = self._reason()
         if reason == self.unsynced.value or (reason is None and (self._unfolded or not self._local.settled)):
             return
         log.info("synced" if reason is None else "not synced: {reason}", reason=reason)

@@ -319,6 +319,29 @@ def test_an_unreadable_leader_costs_only_itself():
     assert len(rig.views.snapshot.value.tasks) == 1
 
 
+def test_a_name_is_not_denied_before_a_peer_has_told_what_it_knows():
+    """A node that has just joined knows its own tasks only; an absent name may be another host's."""
+    rig = Rig("files", unsynced="no peer has been heard yet")
+    rig.sources["files"].tell(of(task("web")))
+    rig.settle()
+    assert f"web.shop.agentip.{TASKS}" in rig.zone(TASKS).records
+    assert rig.zone(TASKS).unsynced == "no peer has been heard yet"
+    rig.store.hear("host-b", {each.id.key: encode_task(each, {}) for each in MANY})
+    rig.membership.unsynced.publish(None)
+    while rig.reactor.due:
+        rig.turn()
+        names = sum(name.count(".agentip.") for name in rig.zone(TASKS).records)
+        assert rig.zone(TASKS).unsynced is not None or names == 1 + len(MANY)
+    assert rig.views.unsynced.value is None
+
+
+def test_a_source_of_our_own_is_waited_for_when_the_peers_are_heard():
+    rig = Rig("files", unsynced="no peer has been heard yet")
+    rig.membership.unsynced.publish(None)
+    rig.settle()
+    assert rig.views.unsynced.value == "source files has not been read yet"
+
+
 def present(rig, name="host-a"):
     return rig.views.snapshot.value.nodes[f"node/{name}"].value
 
