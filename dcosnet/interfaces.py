@@ -174,9 +174,9 @@ class IReplica(Interface):
     available from the privileged start of the store on.
     """
 
-    name: str = Attribute("This node's, the owner of what is written here.")
-    generation: int = Attribute("Of this node's own namespace; greater than all that it had before.")
-    fresh: bool = Attribute("Whether the store found no journal: this node is new, or has lost its disk.")
+    node: str = Attribute("This node's name, the owner of what is written here.")
+    generation: int = Attribute("Of this node's own namespace; greater than all that it had before. Ask again after `recovered`.")
+    fresh: bool = Attribute("Whether the store found no whole journal: this node is new, or has lost its keys. Until it is made.")
 
     def known() -> Mapping[str, Known]:
         """
@@ -187,21 +187,24 @@ class IReplica(Interface):
         version 0 of its generation, so that it is fetched again.
         """
 
-    def missing(owner: str, known: Known) -> Delta | None:
+    def missing(owner: str, known: Known, limit: int) -> Delta | None:
         """
-        What leads from `known` to what is known here; None if there is nothing newer.
+        What leads from `known` towards what is known here; None if there is nothing newer.
 
         It begins at 0 for another generation, and where deletions since `known`
-        are not remembered any more.
+        are not remembered any more. With about `limit` octets of keys and values
+        it ends, though never within one step of the owner: what is left begins
+        where it ends. Only the last one is settled.
         """
 
     def take(delta: Delta) -> bool:
         """
         Bring an owner's namespace forward; whether something was new.
 
-        What does not join on, is known or older is not taken. Raises PeerError
-        for what is beyond a limit, and then nothing is taken. Of this node's
-        own name it is taken while it recovers, and otherwise refused.
+        What does not join on, is known or older is not taken, nor is a bare one
+        where leases are known. Raises PeerError for what is beyond a limit or
+        contradicts itself, and then nothing is taken. Of this node's own name it
+        is taken while it recovers, and otherwise not.
         """
 
     def follow(told: Callable[[str], None]) -> Callable[[], None]:
@@ -211,7 +214,7 @@ class IReplica(Interface):
         """
         Hear how a member is. Leases of one that is dead or has left are dropped and no longer seen.
 
-        Durable entries stay.
+        Durable entries stay. Unreachable is as alive here.
         """
 
     def forget(owner: str) -> bool:
@@ -221,7 +224,9 @@ class IReplica(Interface):
         """
         Hide this node's own namespace until `recovered`, and take what others know of it instead.
 
-        Writes are readable meanwhile; durable ones are not acknowledged.
+        Writes are readable meanwhile; durable ones are not acknowledged. To be
+        called no later than the turn in which the store was started: a fresh
+        store makes its journal with the first durable write of a later turn.
         """
 
     def recovered() -> None:
