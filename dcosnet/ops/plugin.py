@@ -18,7 +18,7 @@ from dcosnet.ops.manhole import manhole_factory, manhole_socket
 from dcosnet.ops.rest.hosts import Hosts
 from dcosnet.ops.rest.livez import Live
 from dcosnet.ops.rest.members import Members
-from dcosnet.ops.rest.metrics import Metrics, make_registry
+from dcosnet.ops.rest.metrics import Metrics, Registry, make_registry
 from dcosnet.ops.rest.nodes import Nodes
 from dcosnet.ops.rest.page import Page
 from dcosnet.ops.rest.readyz import Ready
@@ -58,6 +58,7 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
 
     # The counts of this part are among those that its own resource tells.
     metrics: list[IMetrics] = [*toolbox.all(IMetrics)]
+    registry = make_registry(metrics)
     own: list[IRestResource] = [
         Version(toolbox.node.version),
         Vips(views, zones),
@@ -71,7 +72,11 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
         Status(toolbox, uptime),
         Live(),
         Ready(toolbox),
-        Metrics(make_registry(metrics)),
+        Metrics(registry),
+        # dcos-net's registry without a name is the one of its process.
+        Metrics(registry, "/v1/metrics"),
+        Metrics(registry, "/v1/metrics/default"),
+        Registry(metrics),
         Page(toolbox, views, zones, sources, membership, uptime),
     ]
     try:
