@@ -234,8 +234,10 @@ class Views(Service):
 
     def _tell_synced(self) -> None:
         """Tell a reason at once, and that there is none only when all that was told is folded."""
-        reason = self._reason()
-        if reason == self.unsynced.value or (reason is None and (self._unfolded or not self._local.settled)):
+        reason, whole = self._reason(), self._local.settled and not self._unfolded
+        if whole and self.running and self._local.unsynced() is None:
+            self._store.settle()  # whether peers have been heard is another matter
+        if reason == self.unsynced.value or (reason is None and not whole):
             return
         log.info("synced" if reason is None else "not synced: {reason}", reason=reason)
         self.unsynced.publish(reason)
