@@ -253,9 +253,13 @@ class Table:
         member = self._members.get(name)
         return None if member is None else _life(member.record)
 
+    def supersede(self, why: str) -> None:
+        """Hear that a newer process has this node's name; the first word stays."""
+        self.superseded = self.superseded or why
+
     def _take_own(self, record: Record) -> None:
-        if _age(record) > _age(self.own) and self.superseded is None:
-            self.superseded = (
+        if _age(record) > _age(self.own):
+            self.supersede(
                 f"another process calls itself {self.name} and is newer (generation {record.generation}, here "
                 f"{self.own.generation}); give one of them another node.name, or stop it"
             )
