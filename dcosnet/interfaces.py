@@ -20,7 +20,7 @@ from dcosnet.model.cell import Cell, Changed, Later
 from dcosnet.model.delta import Delta, Known
 from dcosnet.model.entry import Entry, Lifetime
 from dcosnet.model.facts import Facts, SourceStatus
-from dcosnet.model.member import Member, MemberState
+from dcosnet.model.member import Member, MemberDetail, MemberState, Refusal
 from dcosnet.model.metric import Metric
 from dcosnet.model.node import Node
 from dcosnet.model.rest import RestReply, RestRequest
@@ -174,9 +174,9 @@ class IReplica(Interface):
     available from the privileged start of the store on.
     """
 
-    name: str = Attribute("This node's, the owner of what is written here.")
-    generation: int = Attribute("Of this node's own namespace; greater than all that it had before.")
-    fresh: bool = Attribute("Whether the store found no journal: this node is new, or has lost its disk.")
+    node: str = Attribute("This node's name, the owner of what is written here.")
+    generation: int = Attribute("Of this node's own namespace; greater than all that it had before. Ask again after `recovered`.")
+    fresh: bool = Attribute("Whether the store found no whole journal: this node is new, or has lost its keys. Until it is made.")
 
     def known() -> Mapping[str, Known]:
         """
@@ -187,21 +187,24 @@ class IReplica(Interface):
         version 0 of its generation, so that it is fetched again.
         """
 
-    def missing(owner: str, known: Known) -> Delta | None:
+    def missing(owner: str, known: Known, limit: int) -> Delta | None:
         """
-        What leads from `known` to what is known here; None if there is nothing newer.
+        What leads from `known` towards what is known here; None if there is nothing newer.
 
         It begins at 0 for another generation, and where deletions since `known`
-        are not remembered any more.
+        are not remembered any more. With about `limit` octets of keys and values
+        it ends, though never within one step of the owner: what is left begins
+        where it ends. Only the last one is settled.
         """
 
     def take(delta: Delta) -> bool:
         """
         Bring an owner's namespace forward; whether something was new.
 
-        What does not join on, is known or older is not taken. Raises PeerError
-        for what is beyond a limit, and then nothing is taken. Of this node's
-        own name it is taken while it recovers, and otherwise refused.
+        What does not join on, is known or older is not taken, nor is a bare one
+        where leases are known. Raises PeerError for what is beyond a limit or
+        contradicts itself, and then nothing is taken. Of this node's own name it
+        is taken while it recovers, and otherwise not.
         """
 
     def follow(told: Callable[[str], None]) -> Callable[[], None]:
@@ -211,7 +214,7 @@ class IReplica(Interface):
         """
         Hear how a member is. Leases of one that is dead or has left are dropped and no longer seen.
 
-        Durable entries stay.
+        Durable entries stay. Unreachable is as alive here.
         """
 
     def forget(owner: str) -> bool:
@@ -221,7 +224,9 @@ class IReplica(Interface):
         """
         Hide this node's own namespace until `recovered`, and take what others know of it instead.
 
-        Writes are readable meanwhile; durable ones are not acknowledged.
+        Writes are readable meanwhile; durable ones are not acknowledged. To be
+        called no later than the turn in which the store was started: a fresh
+        store makes its journal with the first durable write of a later turn.
         """
 
     def recovered() -> None:
@@ -243,6 +248,18 @@ class IMembership(Interface):
     members: Cell[Mapping[str, Member]] = Attribute(
         "By name; this node is always among them, alive. Changed keys are names."
     )
+    unsynced: Cell[str | None] = Attribute(
+        "Why keys of other nodes may be missing here, for people; None when they are here."
+        " From the start it is a reason until all that one peer knew has been taken, or there is nobody to ask:"
+        " no seed and no remembered peer but this node, or nobody has been reached for 30 s."
+        " It does not come back while the process lives. Published when it changes."
+    )
+
+    def details() -> Mapping[str, MemberDetail]:
+        """How each of `members` fares, at the moment; asked when somebody looks."""
+
+    def refusals() -> Sequence[Refusal]:
+        """The peers that were refused lately or refused this node, the last one first; a bounded number."""
 
 
 # --- read models ------------------------------------------------------------

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from zope.interface import implementer
 
 from dcosnet.interfaces import IMembership
 from dcosnet.model.cell import Cell, Later
-from dcosnet.model.member import Member
+from dcosnet.model.member import Member, MemberDetail, Refusal
 from dcosnet.model.node import Node
 
 
@@ -19,3 +19,10 @@ class Membership:
     def __init__(self, node: Node, later: Later) -> None:
         this = Member(node.name, (node.address,))
         self.members: Cell[Mapping[str, Member]] = Cell({this.name: this}, later)
+        self.unsynced: Cell[str | None] = Cell(None, later)
+
+    def details(self) -> Mapping[str, MemberDetail]:
+        return dict.fromkeys(self.members.value, MemberDetail())
+
+    def refusals(self) -> Sequence[Refusal]:
+        return ()

@@ -46,6 +46,7 @@ class CloseCode(IntEnum):
     QUARANTINE = 12
     SELF = 13
     SLOW = 14
+    NO_HELLO = 15
 
 
 class Accusation(msgspec.Struct, frozen=True, array_like=True):
@@ -83,7 +84,7 @@ class Told(msgspec.Struct, frozen=True, array_like=True):
     dead: bool = False
 
 
-class Hello(Message):
+class Hello(Message, frozen=True, array_like=True):
     """
     The first thing that each end says.
 
@@ -99,43 +100,53 @@ class Hello(Message):
     nonce: int
     clock: int
     root: bytes
-    record: Record
 
 
-class Close(Message):
+class Close(Message, frozen=True, array_like=True):
     """The last thing; `code` is a CloseCode, `text` for people."""
 
     code: int
     text: str
 
 
-class Ping(Message):
+class Ping(Message, frozen=True, array_like=True):
     """Are you there?"""
 
     number: int
 
 
-class Pong(Message):
+class Pong(Message, frozen=True, array_like=True):
     """Here I am, and this is the digest of all that I know."""
 
     number: int
     root: bytes
 
 
-class Members(Message):
+class Members(Message, frozen=True, array_like=True):
     """Records that the other end may lack."""
 
     told: tuple[Told, ...]
 
 
-class Digest(Message):
+class Doubted(Message, frozen=True, array_like=True):
+    """
+    Members that are dead for the sender: (name, generation, incarnation).
+
+    Said to one who comes back, and passed on by whoever thinks otherwise, until
+    it reaches them and they refute it.
+    """
+
+    lives: tuple[tuple[str, int, int], ...]
+
+
+class Digest(Message, frozen=True, array_like=True):
     """The leaves of both digests, 8 octets each: members, then keys."""
 
     members: bytes
     keys: bytes
 
 
-class Frontier(Message):
+class Frontier(Message, frozen=True, array_like=True):
     """
     All that the sender knows in some leaves: (name, generation, sequence) and (owner, generation, version).
 
@@ -150,16 +161,15 @@ class Frontier(Message):
     answer: bool
 
 
-class Have(Message):
+class Have(Message, frozen=True, array_like=True):
     """Namespaces that are known further than the other end may know them."""
 
     keys: tuple[tuple[str, int, int], ...]
 
 
-class Pull(Message):
-    """Asks for records of members, and for what leads on from (owner, generation, version)."""
+class Pull(Message, frozen=True, array_like=True):
+    """Asks for what leads on from (owner, generation, version)."""
 
-    members: tuple[str, ...]
     keys: tuple[tuple[str, int, int], ...]
 
 
@@ -174,8 +184,12 @@ class Put(msgspec.Struct, frozen=True, array_like=True):
     written: tuple[int, int, str]
 
 
-class Change(Message):
-    """A delta of one owner's namespace."""
+class Change(Message, frozen=True, array_like=True):
+    """
+    A delta of one owner's namespace.
+
+    `more`: it was asked for with a Pull, and the next one follows unasked.
+    """
 
     owner: str
     generation: int
@@ -183,25 +197,26 @@ class Change(Message):
     version: int
     settled: bool
     bare: bool
+    more: bool
     puts: tuple[Put, ...]
     deletes: tuple[str, ...]
 
 
-class Piece(Message):
-    """A piece of a Change that is too large for one frame; it was asked for with a Pull."""
+class Piece(Message, frozen=True, array_like=True):
+    """A piece of the body of a Change that is too large for one frame; it was asked for with a Pull."""
 
     last: bool
     data: bytes
 
 
-class Stored(Message):
+class Stored(Message, frozen=True, array_like=True):
     """The other end's own durable entries are on this disk, up to (generation, version)."""
 
     generation: int
     version: int
 
 
-class Nothing(Message):
+class Nothing(Message, frozen=True, array_like=True):
     """To a Pull: there is nothing more of this owner here than was asked from."""
 
     owner: str

@@ -9,7 +9,8 @@ those made while another fsync is under way share the next one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
@@ -18,6 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dcosnet.interfaces import IKeyValue, IMetrics
+from dcosnet.io.disk import Disk
 from dcosnet.kv.batch import Batch
 from dcosnet.kv.clock import Clock
 from dcosnet.kv.journal import Journal
@@ -31,27 +33,48 @@ from dcosnet.model.metric import Metric, Sample
 log = Logger()
 
 InThread = Callable[[Callable[[], None]], "Deferred[None]"]
-"""Runs a blocking function elsewhere; called with one at a time."""
+"""Runs a blocking function elsewhere; called with one at a time for each file."""
+
+
+class Timer(Protocol):
+    """What `CallLater` gave, as Twisted's IDelayedCall."""
+
+    def cancel(self) -> None:
+        """Do not call."""
+
+
+CallLater = Callable[[float, Callable[[], None]], Timer]
+"""Calls a function after some seconds."""
 
 
 @implementer(IKeyValue, IMetrics)
 class KeyValue(Service):
     """
-    The store of one node with its journal.
+    The store of one node, with its journal in `directory`, which need not be there.
 
-    `seconds` gives the host's time since the epoch. It opens in the privileged
-    start, so that a journal that cannot be used ends twistd in one line, and so
-    that whoever starts after may write. Reading and subscribing work before.
+    `seconds` gives the host's time since the epoch, which may jump; `call_later`
+    measures by a time that does not. It opens in the privileged start, so that a
+    journal that cannot be used ends twistd in one line, and so that whoever
+    starts after may write. Reading and subscribing work before.
     """
 
     name = "kv"
 
     def __init__(
-        self, node: str, journal: Journal, seconds: Callable[[], float], later: Later, in_thread: InThread
+        self,
+        node: str,
+        directory: Path,
+        disk: Disk,
+        seconds: Callable[[], float],
+        later: Later,
+        call_later: CallLater,
+        in_thread: InThread,
     ) -> None:
+        self.node = node
+        self.journal = Journal(directory, disk)
         self._store = Store(node)
         self._clock = Clock(node)
-        self._journal = journal
+        self._call_later = call_later
         self._seconds = seconds
         self._later = later
         self._in_thread = in_thread
@@ -118,7 +141,7 @@ class KeyValue(Service):
         super().privilegedStartService()
         # Where the last generation cannot be read or the new one not be written,
         # the host's time keeps them apart.
-        contents = self._journal.open(self._store.own.owner, self._physical())
+        contents = self.journal.open(self._store.own.owner, self._physical())
         own = self._store.own.owner
         for entry in contents.entries.values():
             self._clock.observe(entry.written, self._physical())
@@ -127,24 +150,24 @@ class KeyValue(Service):
         if contents.damage is not None:
             log.critical(
                 "{path} was damaged at byte {damage}: kept {keys} keys that stand before it; the file is now {aside}",
-                path=str(self._journal.path),
+                path=str(self.journal.path),
                 damage=contents.damage,
                 keys=len(contents.entries),
-                aside=str(self._journal.damaged),
+                aside=str(self.journal.damaged),
             )
-        elif self._journal.torn_bytes:
+        elif self.journal.torn_bytes:
             log.warn(  # noqa: G010 - Twisted's logger knows no other name
                 "{path} ended with a write that was cut short: dropped {bytes} bytes that were not acknowledged",
-                path=str(self._journal.path),
-                bytes=self._journal.torn_bytes,
+                path=str(self.journal.path),
+                bytes=self.journal.torn_bytes,
             )
         try:
-            self._journal.begin(contents.version)
+            self.journal.begin(contents.version)
         except OSError as error:
             self._refused(error)
         log.info(
             "{path} holds {keys} durable keys; generation {generation} began",
-            path=str(self._journal.path),
+            path=str(self.journal.path),
             keys=len(contents.entries),
             generation=contents.generation,
         )
@@ -154,7 +177,7 @@ class KeyValue(Service):
         super().stopService()
         idle: Deferred[None] = Deferred()
         self._idle.append(idle)
-        idle.addCallback(lambda _: self._journal.close())
+        idle.addCallback(lambda _: self.journal.close())
         self._settle()
         return idle
 
@@ -162,7 +185,7 @@ class KeyValue(Service):
 
     def collect(self) -> Iterable[Metric]:
         """The families of `dcosnet_kv_`."""
-        journal, store = self._journal, self._store
+        journal, log_file, store = self.journal, self.journal.log, self._store
 
         def one(name: str, text: str, kind: Any, value: float) -> Metric:
             return Metric(f"dcosnet_kv_{name}", text, kind, (Sample(value),))
@@ -179,11 +202,11 @@ class KeyValue(Service):
             one("namespace_bytes", "Keys and values of this node.", "gauge", store.own.size),
             one("generation", "Grows with each start.", "gauge", store.own.generation),
             one("subscriptions", "Readers of the store.", "gauge", len(self._subscriptions)),
-            one("journal_bytes", "Size of the journal.", "gauge", journal.size),
+            one("journal_bytes", "Size of the journal.", "gauge", log_file.size),
             one("journal_commits_total", "Groups of durable writes on disk.", "counter", self._commits),
             one("journal_refused_total", "Groups that the disk refused.", "counter", self._commits_refused),
-            one("journal_rewrites_total", "How often the journal was written anew.", "counter", journal.rewrites),
-            one("journal_rewrites_refused_total", "Rewrites that failed.", "counter", journal.rewrites_refused),
+            one("journal_rewrites_total", "How often the journal was written anew.", "counter", log_file.rewrites),
+            one("journal_rewrites_refused_total", "Rewrites that failed.", "counter", log_file.rewrites_refused),
             one("journal_torn_bytes", "Dropped at the start: a write cut short.", "gauge", journal.torn_bytes),
             one("journal_damaged", "1 if the journal was damaged at the start.", "gauge", journal.damaged is not None),
         )
@@ -191,12 +214,12 @@ class KeyValue(Service):
     def describe(self) -> Mapping[str, Any]:
         """For `/v1/status`."""
         return {
-            "journal": str(self._journal.path),
+            "journal": str(self.journal.path),
             "generation": self._store.own.generation,
             "version": self._store.own.version,
             "keys": len(self._store.own.entries),
             "disk_refuses": self._refusing,
-            "damaged": None if self._journal.damaged is None else str(self._journal.damaged),
+            "damaged": None if self.journal.damaged is None else str(self.journal.damaged),
         }
 
     # Durable writes: `_waiting` gathers while `_flying` is being put on disk.
@@ -234,7 +257,7 @@ class KeyValue(Service):
             return
         self._flying, self._waiting = self._waiting, None
         batch = self._flying[0]
-        self._in_thread(lambda: self._journal.commit(batch.version, batch.changes)).addCallbacks(
+        self._in_thread(lambda: self.journal.commit(batch.version, batch.changes)).addCallbacks(
             self._landed, self._crashed
         )
 
@@ -242,7 +265,7 @@ class KeyValue(Service):
         self._commits += 1
         if self._refusing:
             self._refusing = False
-            log.info("{path} takes durable writes again", path=str(self._journal.path))
+            log.info("{path} takes durable writes again", path=str(self.journal.path))
         assert self._flying is not None
         waiters, self._flying = self._flying[1], None
         self._fly()
@@ -268,7 +291,7 @@ class KeyValue(Service):
         if isinstance(error, OSError):
             self._refused(error)
         else:
-            log.failure("{path} failed", failure, path=str(self._journal.path))
+            log.failure("{path} failed", failure, path=str(self.journal.path))
         for waiter in (*flying[1], *(waiting[1] if waiting else ())):
             waiter.errback(failure)
         self._settle()
@@ -279,7 +302,7 @@ class KeyValue(Service):
             self._refusing = True
             log.error(
                 "{path} refuses durable writes: {reason}",
-                path=str(self._journal.path),
+                path=str(self.journal.path),
                 reason=error.strerror or str(error),
             )
 

@@ -10,10 +10,10 @@ from twisted.application.service import IService, IServiceCollection, MultiServi
 
 from dcosnet.errors import ConfigError
 from dcosnet.interfaces import IMetrics, IRestResource, ITaskSource, IToolbox, IViews, IZone, Part
+from dcosnet.io.listening import ListeningService, parse_socket
 from dcosnet.ops.counts import OpsMetrics
 from dcosnet.ops.guard import own_names
 from dcosnet.ops.http import Root, make_site
-from dcosnet.ops.listening import ListeningService, parse_socket
 from dcosnet.ops.manhole import manhole_factory, manhole_socket
 from dcosnet.ops.rest.hosts import Hosts
 from dcosnet.ops.rest.livez import Live

@@ -215,15 +215,15 @@ def test_damage_is_reported(tmp_path):
     """Loudly, with the place where the old file is; and the keys before it serve."""
     rig = StoreRig(tmp_path)
     for key in ("a", "b", "c"):
-        at = rig.journal.size
+        at = rig.store.journal.log.size
         rig.store.write({key: b"1"}, DURABLE)
         rig.turn()
         if key == "b":
             bad = at
     rig.stop()
-    data = bytearray(rig.journal.path.read_bytes())
+    data = bytearray(rig.store.journal.path.read_bytes())
     data[bad + 15] ^= 0xFF
-    rig.journal.path.write_bytes(data)
+    rig.store.journal.path.write_bytes(data)
     with capturedLogs() as events:
         rig.start()
     assert [event["log_level"].name for event in events] == ["critical", "info"]
@@ -238,7 +238,7 @@ def test_a_torn_tail_is_reported(tmp_path):
     rig = StoreRig(tmp_path)
     rig.store.write({"a": b"1"}, DURABLE)
     rig.stop()
-    with rig.journal.path.open("ab") as file:
+    with rig.store.journal.path.open("ab") as file:
         file.write(b"\xf5kv1 and no more")
     with capturedLogs() as events:
         rig.start()
@@ -267,8 +267,9 @@ def test_nothing_is_written_before_the_start(tmp_path):
     """The generation is not known yet; reading and subscribing do no harm."""
     rig = StoreRig(tmp_path)
     rig.stop()
-    rig.journal = type(rig.journal)(rig.directory, rig.disk)
-    store = type(rig.store)("a", rig.journal, lambda: rig.now, lambda run: None, rig._in_thread)
+    store = type(rig.store)(
+        "a", rig.directory, rig.disk, lambda: rig.now, lambda run: None, rig.clock.callLater, rig._in_thread
+    )
     assert store.entries() == {}
     with pytest.raises(AssertionError, match="before the store was started"):
         store.write({"k": b"1"}, LEASE)

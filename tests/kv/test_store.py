@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcosnet.model.delta import Delta
 from dcosnet.kv.store import LimitError, Store
+from dcosnet.model.delta import Delta
 from dcosnet.model.entry import Entry, Lifetime
 from dcosnet.model.stamp import Stamp
 

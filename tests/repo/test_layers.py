@@ -25,6 +25,7 @@ SHELLS = frozenset({
 # Names that mean a core elsewhere.
 SHELLS_BY_PATH = frozenset(
     {
+        "kv.log",
         "sources.files.probe",
         "sources.mesos.access",
         "sources.mesos.lookup",

@@ -14,12 +14,13 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from dcosnet.errors import PeerError
+from dcosnet.io.names import Resolve
 from dcosnet.model.facts import Facts
 from dcosnet.model.net import Address
 from dcosnet.sources.mesos.access import AccessError, Answer
 from dcosnet.sources.mesos.backoff import Backoff
 from dcosnet.sources.mesos.events import AgentFold
-from dcosnet.sources.mesos.lookup import Lookups, Resolve
+from dcosnet.sources.mesos.lookup import Lookups
 from dcosnet.sources.mesos.pause import Pause
 
 log = Logger()

@@ -22,13 +22,14 @@ from twisted.python.failure import Failure
 
 from dcosnet.errors import PeerError
 from dcosnet.io import heap
+from dcosnet.io.names import Resolve
 from dcosnet.model.facts import Facts, Leader
 from dcosnet.model.net import Address, Endpoint, parse_address
 from dcosnet.sources.mesos.access import AccessError, Answer, Stream, base_url
 from dcosnet.sources.mesos.backoff import BASE, Backoff
 from dcosnet.sources.mesos.events import MasterFold, Phase
 from dcosnet.sources.mesos.leader import Known, Masters
-from dcosnet.sources.mesos.lookup import Lookups, Resolve
+from dcosnet.sources.mesos.lookup import Lookups
 from dcosnet.sources.mesos.masterinfo import PORT
 from dcosnet.sources.mesos.pause import Pause
 from dcosnet.sources.mesos.recordio import RecordReader

@@ -1,0 +1,427 @@
+"""
+What each link lacks, and how it gets it.
+
+For each link there are sets of names, never queues of what is sent: a delta is
+made when there is room for it, so that a burst becomes one and a slow peer
+costs names. Records of members go first, then small deltas, then bulk.
+
+Small news goes to every link whose peer may lack it. Left out is a peer that
+has told of it, and one that the sender is linked with itself: it gets the news
+from there, or the digests find that it did not. Large news is announced, and
+each node pulls it from one link at a time.
+
+Behind five verbs, so that broadcast trees can take its place: `feed`, `due`,
+`tick`, `take_output`, `take_events`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from random import Random
+
+import attrs
+
+from dcosnet.errors import PeerError
+from dcosnet.gossip.messages import Change, Have, Members, Message, Nothing, Pull, Record, Told
+from dcosnet.gossip.wire import PIECE, encode, encode_change, from_delta, to_delta
+from dcosnet.interfaces import IReplica
+from dcosnet.model.delta import NOTHING, Known
+
+ROUND = 65_536
+"""Octets for one link in one round of output; what is left waits until the driver has said whether there is room."""
+
+MEMBERS_WEIGHT = 24_576
+"""Octets of records after which a frame takes no more of them."""
+
+HAVES_AT_ONCE = 200
+
+REPLIES = 64
+"""How many answers may wait for a peer that goes on asking and does not read."""
+
+PULLS, PULLS_OF_LINK = 16, 4
+"""How many owners are pulled at a time, and of them from one link."""
+
+PULL_PATIENCE = 5.0
+"""Seconds without progress after which another link is asked."""
+
+
+@attrs.frozen
+class Refused:
+    """A link sent what the store does not take, in words."""
+
+    link: int
+    text: str
+
+
+@attrs.define
+class _Pull:
+    link: int
+    deadline: float
+
+
+class _Link:
+    __slots__ = ("announce", "asked", "awaited", "bulk", "known", "members", "owed", "peer", "replies", "room")
+
+    def __init__(self, peer: str) -> None:
+        self.peer = peer
+        self.room = True
+        self.known: dict[str, Known] = {}
+        """What the peer has said, or was sent, of owners."""
+        self.members: dict[str, None] = {}
+        """Whose records it is to get."""
+        self.owed: dict[str, Known] = {}
+        """Of which owners it is to get what follows on this."""
+        self.announce: dict[str, None] = {}
+        """Of which owners it is told that there is more."""
+        self.asked: dict[str, Known] = {}
+        """What it has pulled, from where on."""
+        self.awaited: set[str] = set()
+        """What was pulled over it, and has not been answered to the end."""
+        self.replies: deque[Message] = deque()
+        self.bulk: list[bytes] = []
+        """Frames of a Change in pieces that are still to go."""
+
+    @property
+    def idle(self) -> bool:
+        return not (self.members or self.owed or self.announce or self.asked or self.replies or self.bulk)
+
+
+class Spread:
+    """
+    News between the store and the links.
+
+    `told` gives the record of a member as it is passed on, `linked` whether two
+    members are linked as far as one can tell.
+    """
+
+    def __init__(
+        self,
+        replica: IReplica,
+        told: Callable[[str], Told | None],
+        linked: Callable[[str, str], bool],
+        rng: Random,
+    ) -> None:
+        self._replica = replica
+        self._told = told
+        self._linked = linked
+        self._rng = rng
+        self._links: dict[int, _Link] = {}
+        self._pulls: dict[str, _Pull] = {}
+        self._lacking: dict[str, None] = {}
+        self._heard_from: dict[str, tuple[str, Known]] = {}
+        """From whom the last news of an owner came, for the telling that follows."""
+        self._told_of: dict[str, Known] = dict(replica.known())
+        """How far each owner was known when the links were told last."""
+        self._events: list[Refused] = []
+        self.changes_sent = 0
+        self.changes_taken = 0
+        self.changes_known = 0
+        """Taken in vain: the duplicates of spreading over many links."""
+        self.pulls = 0
+
+    # Links
+
+    def joined(self, link: int, peer: str) -> None:
+        """A link with a peer stands."""
+        self._links[link] = _Link(peer)
+
+    def gone(self, link: int, now: float) -> None:
+        """A link is no more; what was pulled over it is pulled over another."""
+        if self._links.pop(link, None) is None:
+            return
+        for owner in [owner for owner, pull in self._pulls.items() if pull.link == link]:
+            del self._pulls[owner]
+            self._lacking[owner] = None
+        self._pull_more(now)
+
+    def room(self, link: int, room: bool) -> None:
+        """Whether a link takes bulk."""
+        if link in self._links:
+            self._links[link].room = room
+
+    def idle(self, link: int) -> bool:
+        """Whether nothing is on its way to the peer, and nothing is being pulled."""
+        return not self._pulls and self._links[link].idle
+
+    def pulls_from(self, link: int) -> bool:
+        """Whether something was asked for over this link that has not been answered to the end."""
+        return bool(self._links[link].awaited)
+
+    def knows(self, link: int, owner: str) -> Known:
+        """What the peer has said that it knows of an owner."""
+        one = self._links.get(link)
+        return NOTHING if one is None else one.known.get(owner, NOTHING)
+
+    # News
+
+    def records(self, names: Iterable[str], source: int | None) -> None:
+        """There are new records: every link gets them, but the one that they came from."""
+        for number, link in self._links.items():
+            if number != source:
+                link.members.update(dict.fromkeys(names))
+
+    def reply(self, link: int, message: Message) -> bool:
+        """Say something over a link when there is room; whether its peer takes what it is sent."""
+        one = self._links[link]
+        one.replies.append(message)
+        return len(one.replies) <= REPLIES
+
+    def owe(self, link: int, names: Iterable[str]) -> None:
+        """A peer lacks the records of these members."""
+        self._links[link].members.update(dict.fromkeys(names))
+
+    def news(self, owner: str, now: float) -> None:
+        """The store knows something new of an owner."""
+        known = self._replica.known().get(owner)
+        base = self._told_of.get(owner, NOTHING)
+        if known is None or known <= base:
+            if known is None:
+                self._told_of.pop(owner, None)
+            else:
+                self._told_of[owner] = known
+            self._consider(owner, now)
+            return
+        self._told_of[owner] = known
+        if owner in self._pulls:
+            return  # it is told as a whole when the last of it is there
+        source, told = self._heard_from.pop(owner, (None, NOTHING))
+        via = source if source is not None and told >= known else None
+        for link in self._links.values():
+            if link.peer == via or link.known.get(owner, NOTHING) >= known:
+                continue
+            if via is not None and (self._linked(via, link.peer) or self._linked(owner, link.peer)):
+                continue
+            start = link.known.get(owner, base)
+            before = link.owed.get(owner)
+            link.owed[owner] = start if before is None else min(before, start)
+        self._consider(owner, now)
+
+    def compare(self, link: int, theirs: Mapping[str, Known], leaves_of_mine: Iterable[str], now: float) -> None:
+        """A peer has told all that it knows of some leaves; pull what it knows further."""
+        one = self._links[link]
+        for owner in leaves_of_mine:
+            if owner not in theirs:
+                one.known[owner] = NOTHING
+        for owner, known in theirs.items():
+            one.known[owner] = known
+            self._consider(owner, now)
+
+    # Five verbs
+
+    def feed(self, data: tuple[int, Message], now: float) -> None:
+        """Take what a peer said of keys."""
+        link, message = data
+        if link not in self._links:
+            return
+        if isinstance(message, Change):
+            self._take(link, message, now)
+        elif isinstance(message, Have):
+            for owner, generation, version in message.keys:
+                self._hears(link, owner, Known(generation, version))
+                self._consider(owner, now)
+        elif isinstance(message, Pull):
+            for owner, generation, version in message.keys:
+                self._links[link].asked[owner] = Known(generation, version)
+        elif isinstance(message, Nothing):
+            self._links[link].awaited.discard(message.owner)
+            self._links[link].known.pop(message.owner, None)
+            self._pulled(link, message.owner, now)
+
+    def due(self) -> float | None:
+        """When `tick` is to be called; at once if some link has more to get than one round gives."""
+        if any(one.room and not one.idle for one in self._links.values()):
+            return 0.0
+        return min((pull.deadline for pull in self._pulls.values()), default=None)
+
+    def tick(self, now: float) -> None:
+        """Ask others for what was pulled in vain."""
+        for owner, pull in list(self._pulls.items()):
+            if now >= pull.deadline:
+                del self._pulls[owner]
+                one = self._links.get(pull.link)
+                if one is not None:
+                    one.known.pop(owner, None)  # not from there again, until it says anew that it has it
+                self._lacking[owner] = None
+        self._pull_more(now)
+
+    def take_output(self) -> Iterable[tuple[int, bytes]]:
+        """Frames for links that have room, members first; at most one round for each."""
+        for number, link in list(self._links.items()):
+            budget = ROUND
+            while budget > 0 and (frame := self._next(link)) is not None:
+                budget -= len(frame)
+                yield number, frame
+
+    def take_events(self) -> Iterable[Refused]:
+        """What was refused."""
+        events, self._events = self._events, []
+        return events
+
+    # Out
+
+    def _next(self, link: _Link) -> bytes | None:
+        """The next frame for a link, in the order of lanes."""
+        if not link.room:
+            return None
+        while link.members:
+            told = self._records(link)
+            if told:
+                return encode(Members(told))
+        if link.replies:
+            return encode(link.replies.popleft())
+        if link.announce:
+            return self._announcement(link)
+        while link.owed:
+            frame = self._owed(link)
+            if frame is not None:
+                return frame
+        return self._bulk(link)
+
+    def _records(self, link: _Link) -> tuple[Told, ...]:
+        told, weight = [], 0
+        for name in list(link.members):
+            del link.members[name]
+            one = self._told(name)
+            if one is not None:
+                told.append(one)
+                weight += _weigh(one.record)
+            if weight > MEMBERS_WEIGHT:
+                break
+        return tuple(told)
+
+    def _announcement(self, link: _Link) -> bytes:
+        owners = list(link.announce)[:HAVES_AT_ONCE]
+        for owner in owners:
+            del link.announce[owner]
+        known = self._replica.known()
+        return encode(Have(tuple((owner, *known[owner]) for owner in owners if owner in known)))
+
+    def _owed(self, link: _Link) -> bytes | None:
+        """A small delta that a link lacks; a large one is announced instead."""
+        owner = next(iter(link.owed))
+        start = link.owed.pop(owner)
+        known = self._replica.known().get(owner, NOTHING)
+        if link.known.get(owner, NOTHING) >= known:
+            return None
+        delta = self._replica.missing(owner, start, PIECE)
+        if delta is None:
+            return None
+        if delta.known < known:
+            link.announce[owner] = None
+            return None
+        frames = encode_change(from_delta(delta, more=False))
+        if len(frames) > 1:
+            link.announce[owner] = None
+            return None
+        link.known[owner] = delta.known
+        self.changes_sent += 1
+        return frames[0]
+
+    def _bulk(self, link: _Link) -> bytes | None:
+        """The next frame of what a link has pulled."""
+        while not link.bulk and link.asked:
+            owner, start = next(iter(link.asked.items()))
+            delta = self._replica.missing(owner, start, PIECE)
+            if delta is None:
+                del link.asked[owner]
+                return encode(Nothing(owner))
+            more = delta.known < self._replica.known().get(owner, NOTHING)
+            if more:
+                link.asked[owner] = delta.known
+            else:
+                del link.asked[owner]
+            link.known[owner] = delta.known
+            link.bulk = list(reversed(encode_change(from_delta(delta, more=more))))
+            self.changes_sent += 1
+        return link.bulk.pop() if link.bulk else None
+
+    # In
+
+    def _take(self, number: int, change: Change, now: float) -> None:
+        owner, delta = change.owner, to_delta(change)
+        if not change.more:
+            self._links[number].awaited.discard(owner)
+        self._hears(number, owner, delta.known)
+        self._heard_from[owner] = (self._links[number].peer, delta.known)
+        try:
+            new = self._replica.take(delta)
+        except PeerError as error:
+            self._heard_from.pop(owner, None)
+            self._links[number].known.pop(owner, None)
+            self._pulled(number, owner, now)
+            self._events.append(Refused(number, str(error)))
+            return
+        if new:
+            self.changes_taken += 1
+        else:
+            self._heard_from.pop(owner, None)
+            self.changes_known += 1
+        pull = self._pulls.get(owner)
+        if pull is not None and pull.link == number:
+            if change.more and new:
+                pull.deadline = now + PULL_PATIENCE
+            else:
+                self._pulled(number, owner, now)
+        self._consider(owner, now)
+
+    def _hears(self, number: int, owner: str, known: Known) -> None:
+        link = self._links[number]
+        if known > link.known.get(owner, NOTHING):
+            link.known[owner] = known
+
+    def _pulled(self, number: int, owner: str, now: float) -> None:
+        """A pull has ended, well or in vain."""
+        pull = self._pulls.get(owner)
+        if pull is None or pull.link != number:
+            return
+        del self._pulls[owner]
+        known = self._replica.known().get(owner, NOTHING)
+        for link in self._links.values():
+            if link.known.get(owner, NOTHING) < known:
+                link.announce[owner] = None
+        self._consider(owner, now)
+        self._pull_more(now)
+
+    def _consider(self, owner: str, now: float) -> None:
+        known = self._replica.known().get(owner, NOTHING)
+        if owner in self._pulls:
+            return
+        if any(link.known.get(owner, NOTHING) > known for link in self._links.values()):
+            self._lacking[owner] = None
+            self._pull_more(now)
+        else:
+            self._lacking.pop(owner, None)
+
+    def _pull_more(self, now: float) -> None:
+        for owner in list(self._lacking):
+            if len(self._pulls) >= PULLS:
+                return
+            del self._lacking[owner]
+            known = self._replica.known().get(owner, NOTHING)
+            number = self._best(owner, known)
+            if number is None:
+                continue
+            self._pulls[owner] = _Pull(number, now + PULL_PATIENCE)
+            self._links[number].awaited.add(owner)
+            self._links[number].replies.append(Pull(((owner, *known),)))
+            self.pulls += 1
+
+    def _best(self, owner: str, known: Known) -> int | None:
+        """Whom to ask: the owner itself, or anyone who knows more and is not asked for much already."""
+        busy: dict[int, int] = {}
+        for pull in self._pulls.values():
+            busy[pull.link] = busy.get(pull.link, 0) + 1
+        able = [number for number, link in self._links.items() if link.known.get(owner, NOTHING) > known]
+        free = [number for number in able if busy.get(number, 0) < PULLS_OF_LINK]
+        if not free:
+            if able:
+                self._lacking[owner] = None
+            return None
+        return next((number for number in free if self._links[number].peer == owner), None) or self._rng.choice(free)
+
+
+def _weigh(record: Record) -> int:
+    """About how many octets a record has on the wire; never less than it has."""
+    texts = (record.name, *record.endpoints, *record.addresses, *(one.name for one in record.accuses))
+    return 64 + sum(len(text.encode()) + 3 for text in texts) + 48 * len(record.accuses)

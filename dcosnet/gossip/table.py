@@ -1,0 +1,529 @@
+"""
+Who is there: the records of all members, and the verdicts that follow from them.
+
+Each record is written by its member alone, so there is nothing to merge: of two
+the one with the greater (generation, sequence) is newer. Verdicts are not
+exchanged; they are folded from the accusations in the records, and from time.
+
+An edge is what the rings want between two members; it is down when either end
+accuses the other of its present generation and incarnation. Judged is from
+where this node stands: who can be walked to from here by edges that are up is
+heard here, and only who is heard counts as an observer. A member is unreachable
+
+1. when three fifths of the observers that are heard accuse it, or
+2. when three fifths of its edges to observers that are not so judged are down,
+   whoever accuses: a node that can be heard but hears nobody is as gone, or
+3. when none of its observers is heard, and no edge leads to it.
+
+The first rule goes before the second, so that a survivor is not condemned for
+accusing the many who died around it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from math import ceil
+
+import attrs
+import msgspec
+
+from dcosnet.errors import PeerError
+from dcosnet.gossip.digest import Digest
+from dcosnet.gossip.messages import Accusation, Reason, Record, Told
+from dcosnet.gossip.rings import Rings
+from dcosnet.model.member import MemberState
+
+QUORUM = 0.6
+DEAD_AFTER, DEAD_LATEST = 5.0, 30.0
+"""Seconds from unreachable to dead: if all observers agree, and if only just enough of them do."""
+
+FLAPS_FOR = 600.0
+HOLD_MOST = 60.0
+"""Who was unreachable several times within FLAPS_FOR seconds stays so for longer each time, up to HOLD_MOST."""
+
+SHARED_FOR, KEPT_FOR = 36 * 3600.0, 72 * 3600.0
+"""Seconds for which one that is gone is told to others, and remembered."""
+
+ACCUSED_FOR = 120.0
+"""Seconds for which the accusation of a dead member stays, so that slower nodes come to the same verdict."""
+
+REFUTES_EVERY = 1.0
+
+NAME_LIMIT, ENDPOINTS_LIMIT, ADDRESSES_LIMIT, ACCUSES_LIMIT = 253, 16, 64, 128
+MEMBERS_LIMIT = 5000
+
+
+@attrs.frozen
+class MemberView:
+    """A member as this node sees it; times are seconds of the caller's clock."""
+
+    name: str
+    state: MemberState
+    generation: int
+    incarnation: int
+    sequence: int
+    endpoints: tuple[str, ...]
+    addresses: tuple[str, ...]
+    since: float
+    degraded: bool = False
+    accused_by: tuple[tuple[str, str, float], ...] = ()
+    rtt: float | None = None
+    linked: bool = False
+    skew: float | None = None
+    problem: str | None = None
+
+
+class _Member:
+    __slots__ = ("accused", "agreed", "dead", "flaps", "held_until", "record", "since", "state", "unreachable")
+
+    def __init__(self, record: Record, now: float, *, dead: bool) -> None:
+        self.record = record
+        self.dead = dead
+        self.state = MemberState.LEFT if record.left else MemberState.DEAD if dead else MemberState.ALIVE
+        self.since = now
+        self.accused: dict[str, float] = {}
+        """Who accuses it, since when; also of what is past by now."""
+        self.unreachable: float | None = None
+        """Since when the observers say so."""
+        self.agreed = 1.0
+        self.held_until = now
+        self.flaps: deque[float] = deque(maxlen=16)
+
+
+class Table:
+    """
+    All members, this one among them.
+
+    `take` and the verbs of the own record change records; `judge` draws the
+    verdicts, and gives the names whose state or record changed since last time.
+    """
+
+    def __init__(self, own: Record, now: float) -> None:
+        self.name = own.name
+        self.digest = Digest()
+        self.ring = Rings()
+        """All but the dead and those that left: unreachable ones keep their observers."""
+        self.live = Rings()
+        """As if the unreachable were gone, so that survivors link with each other."""
+        self.superseded: str | None = None
+        self.refutations = 0
+        self.held_back = now
+        """Verdicts of death wait for the longest time where unreachability began before this."""
+        self._members: dict[str, _Member] = {}
+        self._changed: set[str] = set()
+        self._dirty = True
+        self._judge_at: float | None = None
+        self._judged_at = now - 1.0
+        self._refuted_at = now - REFUTES_EVERY
+        self._doubted = False
+        self._unshared: set[str] = set()
+        self._past: list[str] = []
+        self._sweep_at = now + 60.0
+        self._put(own, now, dead=False)
+
+    # What is known
+
+    @property
+    def own(self) -> Record:
+        """This node's record."""
+        return self._members[self.name].record
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._members
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    @property
+    def names(self) -> Iterable[str]:
+        """All members that are remembered."""
+        return self._members.keys()
+
+    def state(self, name: str) -> MemberState | None:
+        """The last verdict on a member; None for one that is not known."""
+        member = self._members.get(name)
+        return None if member is None else member.state
+
+    def record(self, name: str) -> Record | None:
+        """What a member says of itself."""
+        member = self._members.get(name)
+        return None if member is None else member.record
+
+    def told(self, name: str) -> Told | None:
+        """A record as it is passed on; None where it is not known, or gone for too long to be spoken of."""
+        member = self._members.get(name)
+        if member is None or name in self._unshared:
+            return None
+        return Told(member.record, member.dead)
+
+    def view(self, name: str) -> MemberView:
+        """A member for people; what links know is not in it. KeyError if it is not known."""
+        member = self._members[name]
+        record = member.record
+        accused = tuple(
+            (accuser, accusation.reason, since)
+            for accuser, since in member.accused.items()
+            if (accusation := self._accusation(accuser, name)) is not None
+        )
+        degraded = bool(accused) and member.state is MemberState.ALIVE
+        return MemberView(
+            name,
+            member.state,
+            record.generation,
+            record.incarnation,
+            record.sequence,
+            record.endpoints,
+            record.addresses,
+            member.since,
+            degraded,
+            accused,
+        )
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """Whom this node is to be linked with."""
+        return self.ring.neighbours(self.name) | self.live.neighbours(self.name)
+
+    def observes(self, name: str) -> bool:
+        """Whether this node is one whose word counts on a member."""
+        return name in self.ring and name in self.ring.neighbours(self.name)
+
+    def accuses(self, name: str) -> bool:
+        """Whether this node accuses a member of what it now is."""
+        return self._accusation(self.name, name) is not None
+
+    def linked_as_wanted(self, one: str, other: str) -> bool:
+        """Whether the rings link two members, and neither accuses the other."""
+        return one in self.ring and other in self.ring.neighbours(one) and not self._down(one, other)
+
+    # Records
+
+    def take(self, told: Told, now: float) -> bool:
+        """Hear a record; whether it was new. Raises PeerError for one that no member would write."""
+        record = told.record
+        check_record(record)
+        name = record.name
+        if name == self.name:
+            self._take_own(record)
+            return False
+        before = self._members.get(name)
+        if before is not None and _age(record) <= _age(before.record):
+            return False
+        if before is None and len(self._members) >= MEMBERS_LIMIT:
+            raise PeerError(f"{name} would be member {MEMBERS_LIMIT + 1}; more are not remembered")
+        self._put(record, now, dead=told.dead)
+        return True
+
+    def set_own(self, now: float, **changes: object) -> None:
+        """Change something of this node's own record; it is news then."""
+        record = msgspec.structs.replace(self.own, sequence=self.own.sequence + 1, **changes)
+        self._put(record, now, dead=False)
+
+    def accuse(self, name: str, reason: Reason, now: float) -> bool:
+        """Accuse a neighbour of being gone; whether that is new."""
+        target = self.record(name)
+        if target is None or target.left or not self.observes(name) or self.accuses(name):
+            return False
+        others = tuple(one for one in self.own.accuses if one.name != name)
+        if len(others) >= ACCUSES_LIMIT:
+            return False
+        accusation = Accusation(name, target.generation, target.incarnation, reason)
+        self.set_own(now, accuses=(*others, accusation))
+        return True
+
+    def absolve(self, name: str, now: float) -> bool:
+        """Take an accusation back; whether there was one."""
+        if not any(one.name == name for one in self.own.accuses):
+            return False
+        self.set_own(now, accuses=tuple(one for one in self.own.accuses if one.name != name))
+        return True
+
+    def is_accused(self) -> bool:
+        """Whether others accuse this node of what it now is."""
+        accused = self._members[self.name].accused
+        return any(self._accusation(accuser, self.name) is not None for accuser in accused)
+
+    def doubt(self, name: str, life: tuple[int, int]) -> bool:
+        """Hear that a member is dead for somebody; whether it is to be told to others, who may reach it."""
+        member = self._members.get(name)
+        if member is None or _life(member.record) != life or member.record.left:
+            return False
+        if name == self.name:
+            self._doubted = self._dirty = True
+            return False
+        return not member.dead
+
+    def life(self, name: str) -> tuple[int, int] | None:
+        """Generation and incarnation of a member."""
+        member = self._members.get(name)
+        return None if member is None else _life(member.record)
+
+    def _take_own(self, record: Record) -> None:
+        if _age(record) > _age(self.own) and self.superseded is None:
+            self.superseded = (
+                f"another process calls itself {self.name} and is newer (generation {record.generation}, here "
+                f"{self.own.generation}); give one of them another node.name, or stop it"
+            )
+
+    def _put(self, record: Record, now: float, *, dead: bool) -> None:
+        name = record.name
+        member = self._members.get(name)
+        before: Record | None = None
+        if member is None:
+            member = self._members[name] = _Member(record, now, dead=dead)
+        else:
+            before, member.record = member.record, record
+            if _life(record) > _life(before):
+                member.dead = False
+                member.unreachable = None
+                if record.generation > before.generation:
+                    member.flaps.clear()
+                    member.held_until = now
+        self._index(record, before, member, now)
+        self._unshared.discard(name)
+        self.digest.put(name, (record.generation, record.sequence))
+        self._place(name, member)
+        self._changed.add(name)
+        self._dirty = True
+
+    def _index(self, record: Record, before: Record | None, member: _Member, now: float) -> None:
+        """Note with each accused member who accuses it."""
+        name, past = record.name, () if before is None else before.accuses
+        for accusation in past:
+            if accusation not in record.accuses and accusation.name in self._members:
+                self._members[accusation.name].accused.pop(name, None)
+                self._changed.add(accusation.name)
+        for accusation in record.accuses:
+            if accusation not in past and accusation.name in self._members:
+                self._members[accusation.name].accused[name] = now
+                self._changed.add(accusation.name)
+        if before is None:
+            # Accusations may come before the record of whom they are about.
+            for accuser, other in self._members.items():
+                if any(one.name == name for one in other.record.accuses):
+                    member.accused.setdefault(accuser, now)
+
+    def _place(self, name: str, member: _Member) -> None:
+        gone = member.dead or member.record.left
+        (self.ring.discard if gone else self.ring.add)(name)
+        away = gone or member.state is MemberState.UNREACHABLE
+        (self.live.discard if away else self.live.add)(name)
+
+    # Verdicts
+
+    def due(self) -> float:
+        """When `judge` is to be called, if nothing is heard."""
+        times = [self._sweep_at]
+        if self._judge_at is not None:
+            times.append(self._judge_at)
+        if self._dirty:
+            # A thousand records in a burst are not a thousand walks of the graph.
+            times.append(self._judged_at + len(self._members) / 10_000)
+        return min(times)
+
+    def judge(self, now: float) -> frozenset[str]:
+        """Draw the verdicts of this moment; the members whose state or record changed since last time."""
+        if now >= self._sweep_at:
+            self._sweep(now)
+        if not self._dirty and (self._judge_at is None or now < self._judge_at):
+            return frozenset()
+        self._dirty, self._judge_at, self._judged_at = False, None, now
+        self._refute(now)
+        verdicts = self._verdicts()
+        for name, member in self._members.items():
+            if name != self.name:
+                self._decide(name, member, verdicts.get(name), now)
+        changed, self._changed = frozenset(self._changed), set()
+        return changed
+
+    def _decide(self, name: str, member: _Member, agreed: float | None, now: float) -> None:
+        """Bring one member's state to what its record, its observers' verdict and the time say."""
+        if member.record.left:
+            self._set(name, member, MemberState.LEFT, now)
+            return
+        if member.dead:
+            self._set(name, member, MemberState.DEAD, now)
+            return
+        if agreed is None:
+            member.unreachable = None
+            if member.state is MemberState.UNREACHABLE and now < member.held_until:
+                self._judge_later(member.held_until)
+            else:
+                self._set(name, member, MemberState.ALIVE, now)
+            return
+        member.agreed = agreed
+        if member.unreachable is None:
+            member.unreachable = now
+            self._flap(member, now)
+        dies = member.unreachable + self._patience(member)
+        if now >= dies:
+            member.dead = True
+            self._set(name, member, MemberState.DEAD, now)
+        else:
+            self._judge_later(dies)
+            self._set(name, member, MemberState.UNREACHABLE, now)
+
+    def _patience(self, member: _Member) -> float:
+        if member.unreachable is not None and member.unreachable <= self.held_back:
+            return DEAD_LATEST
+        return DEAD_AFTER + (DEAD_LATEST - DEAD_AFTER) * (1.0 - member.agreed)
+
+    def _flap(self, member: _Member, now: float) -> None:
+        while member.flaps and now - member.flaps[0] > FLAPS_FOR:
+            member.flaps.popleft()
+        member.flaps.append(now)
+        again = len(member.flaps) - 1
+        member.held_until = now if again < 1 else now + min(HOLD_MOST, 2.0**again)
+
+    def _judge_later(self, at: float) -> None:
+        self._judge_at = at if self._judge_at is None else min(self._judge_at, at)
+
+    def _set(self, name: str, member: _Member, state: MemberState, now: float) -> None:
+        if member.state is state:
+            return
+        member.state = state
+        member.since = now
+        self._changed.add(name)
+        self._place(name, member)
+        if state in (MemberState.DEAD, MemberState.LEFT):
+            self._dirty = True  # its neighbours have others now
+
+    def _refute(self, now: float) -> None:
+        """If others say that this node is gone, say that it is not."""
+        if self.own.left or not (self._doubted or self.is_accused()):
+            return
+        if now < self._refuted_at + REFUTES_EVERY:
+            self._judge_later(self._refuted_at + REFUTES_EVERY)
+            return
+        self._refuted_at = now
+        self._doubted = False
+        self.refutations += 1
+        self.set_own(now, incarnation=self.own.incarnation + 1)
+        self._dirty = False
+
+    def _verdicts(self) -> Mapping[str, float]:
+        """Who is unreachable, and how far its observers agree: 0 for just enough of them, 1 for all."""
+        if not any(member.accused for member in self._members.values()):
+            return {}
+        heard = self._heard()
+        verdicts: dict[str, float] = {}
+        suspects = {name for name in self.ring if name != self.name and self._touched(name)}
+        suspects |= {name for name in self.ring if name not in heard}
+        for name in suspects:
+            observers = (self.ring.neighbours(name) & heard) - {name}
+            accusers = sum(self._accusation(one, name) is not None for one in observers)
+            agreed = _agreement(accusers, len(observers))
+            if agreed is not None:
+                verdicts[name] = agreed
+            elif not observers and name not in heard:
+                verdicts[name] = 1.0
+        condemned = verdicts.keys() | frozenset()
+        for name in suspects - condemned:
+            observers = (self.ring.neighbours(name) & heard) - {name} - condemned
+            agreed = _agreement(sum(self._down(one, name) for one in observers), len(observers))
+            if agreed is not None:
+                verdicts[name] = agreed
+        return verdicts
+
+    def _touched(self, name: str) -> bool:
+        member = self._members[name]
+        return bool(member.accused or member.record.accuses)
+
+    def _heard(self) -> frozenset[str]:
+        """Whom one can walk to from here by edges that are up."""
+        heard, frontier = {self.name}, [self.name]
+        while frontier:
+            here = frontier.pop()
+            for name in self.ring.neighbours(here):
+                if name not in heard and not self._down(here, name):
+                    heard.add(name)
+                    frontier.append(name)
+        return frozenset(heard)
+
+    def _down(self, one: str, other: str) -> bool:
+        return self._accusation(one, other) is not None or self._accusation(other, one) is not None
+
+    def _accusation(self, accuser: str, target: str) -> Accusation | None:
+        """An accusation that is not of the past."""
+        accused = self._members.get(target)
+        if accused is None or accuser not in accused.accused:
+            return None
+        for one in self._members[accuser].record.accuses:
+            if one.name == target:
+                # Of an incarnation that is not known here yet: the accuser has heard of it first.
+                return one if (one.generation, one.incarnation) >= _life(accused.record) else None
+        return None
+
+    # Memory
+
+    def forgotten(self) -> tuple[str, ...]:
+        """Members that were remembered for long enough, taken from the table now."""
+        names, self._past = tuple(dict.fromkeys(self._past)), []
+        for name in names:
+            self._unshared.discard(name)
+            member = self._members.pop(name)
+            for accusation in member.record.accuses:
+                if accusation.name in self._members:
+                    self._members[accusation.name].accused.pop(name, None)
+            self.ring.discard(name)
+            self.live.discard(name)
+        return names
+
+    def _sweep(self, now: float) -> None:
+        """Let go of what is past: old accusations of this node's own, and members that are long gone."""
+        self._sweep_at = now + 60.0
+        for accusation in self.own.accuses:
+            member = self._members.get(accusation.name)
+            past = member is None or _life(member.record) > (accusation.generation, accusation.incarnation)
+            if past or (member is not None and member.dead and now - member.since > ACCUSED_FOR):
+                self.absolve(accusation.name, now)
+        for name, member in self._members.items():
+            if name == self.name or member.state not in (MemberState.DEAD, MemberState.LEFT):
+                continue
+            gone = now - member.since
+            if gone > KEPT_FOR:
+                self._past.append(name)
+            elif gone > SHARED_FOR and name not in self._unshared:
+                self._unshared.add(name)
+                self.digest.put(name, None)
+
+
+def _agreement(accusers: int, observers: int) -> float | None:
+    """None where too few agree; else from 0, just enough, to 1, all."""
+    if not observers:
+        return None
+    needed = max(1, ceil(QUORUM * observers))
+    if accusers < needed:
+        return None
+    return 1.0 if observers == needed else (accusers - needed) / (observers - needed)
+
+
+def _age(record: Record) -> tuple[int, int]:
+    return record.generation, record.sequence
+
+
+def _life(record: Record) -> tuple[int, int]:
+    return record.generation, record.incarnation
+
+
+def check_name(name: str) -> None:
+    """Raise PeerError for what no node can be called; `config/node` has the rule for people."""
+    if not name.strip() or "/" in name or not name.isprintable() or len(name.encode()) > NAME_LIMIT:
+        raise PeerError(f"{name[:40]!r} is no name of a node")
+
+
+def check_record(record: Record) -> None:
+    """Raise PeerError for a record that no member would write."""
+    check_name(record.name)
+    for what, count, limit in (
+        ("endpoints", len(record.endpoints), ENDPOINTS_LIMIT),
+        ("addresses", len(record.addresses), ADDRESSES_LIMIT),
+        ("accusations", len(record.accuses), ACCUSES_LIMIT),
+    ):
+        if count > limit:
+            raise PeerError(f"the record of {record.name} has {count} {what}; {limit} are allowed")
+    if any(len(text) > NAME_LIMIT + 6 for text in (*record.endpoints, *record.addresses)):
+        raise PeerError(f"the record of {record.name} has an address that is none")
+    if min(record.generation, record.incarnation, record.sequence) < 0:
+        raise PeerError(f"the record of {record.name} counts below zero")
