@@ -68,9 +68,12 @@ from dcosnet.model.member import MemberState
 HELLO_PATIENCE, ANSWER_PATIENCE = 10.0, 3.0
 """Seconds until a peer has to say who it is: one that came here, and one that was called."""
 
-UNWANTED_FOR = 30.0
+UNWANTED_FOR = 10.0
 LINKS_LIMIT = 64
-"""Who is not wanted may have a link all the same, until there are so many."""
+"""Who is not wanted may have a link all the same, until there are so many; beyond, he is told of others."""
+
+TOLD_OF = 16
+SEEDS_APART = 0.3
 
 HEAL_EVERY = 5.0
 ISOLATED_WITHIN, ISOLATED_HOLD = 2.0, 2.0
@@ -90,7 +93,7 @@ POSTPONE = {
 }
 """Seconds until one is dialled again who was refused for this, or refused us."""
 
-_QUIET = frozenset({CloseCode.LEAVING, CloseCode.UNWANTED, CloseCode.DOUBLE, CloseCode.SELF})
+_QUIET = frozenset({CloseCode.LEAVING, CloseCode.UNWANTED, CloseCode.DOUBLE, CloseCode.SELF, CloseCode.BUSY})
 """Ends that are no trouble."""
 
 
@@ -171,7 +174,7 @@ class Cluster:
     def start(self, now: float, wall: int) -> None:
         """Begin, at `wall` milliseconds since the epoch."""
         own = Record(
-            self._replica.name,
+            self._replica.node,
             self._replica.generation,
             0,
             1,
@@ -256,9 +259,6 @@ class Cluster:
         one = self._links[link] = Link(link, name, endpoint, now, dialled=dialled)
         if not self._running or self.superseded is not None:
             self._close(one, CloseCode.LEAVING, "this node takes no part any more", now)
-            return
-        if not dialled and len(self._links) > LINKS_LIMIT and (name is None or name not in self.table.wanted):
-            self._close(one, CloseCode.BUSY, f"{LINKS_LIMIT} links are open here already", now)
             return
         self._say(
             one,
@@ -431,6 +431,9 @@ class Cluster:
             code, text = refusal
             self._refuse(link, hello.name, code, text, now)
             return
+        if not link.dialled and len(self._of_peer) >= LINKS_LIMIT and hello.name not in self.table.wanted:
+            self._send_on(link, now)
+            return
         before = self._of_peer.get(hello.name)
         if before is not None and not self._replaces(link, hello, before):
             self._dials.settled(link.number)
@@ -463,6 +466,13 @@ class Cluster:
         elif link.dialled:
             self._ask(link)
         self._expect()
+
+    def _send_on(self, link: Link, now: float) -> None:
+        """There are links enough here: tell the newcomer of some others."""
+        others = [name for name in self.table.names if self.table.state(name) is MemberState.ALIVE]
+        told = map(self.table.told, self._rng.sample(others, min(TOLD_OF, len(others))))
+        self._say(link, Members(tuple(one for one in told if one is not None)))
+        self._close(link, CloseCode.BUSY, f"{LINKS_LIMIT} links are open here already; here are others", now)
 
     def _objection(self, link: Link, hello: Hello, now: float) -> tuple[CloseCode, str] | None:
         """Why there is to be no link with who says so; None if there may be one."""
@@ -871,8 +881,9 @@ class Cluster:
                 self._dials.aim(name, name, record.endpoints, now if self.table.name < name else now + 0.5)
         strangers = () if self._of_peer else (*self._options.seeds, *self._options.remembered)
         doors = {f"@{endpoint}": endpoint for endpoint in strangers if endpoint not in self._own_endpoints}
-        for key, endpoint in doors.items():
-            self._dials.aim(key, None, (endpoint,), now)
+        # One after the other, in an order of each node's own: the first is often enough.
+        for nth, key in enumerate(self._rng.sample(list(doors), len(doors))):
+            self._dials.aim(key, None, (doors[key],), now + nth * SEEDS_APART)
         for aim in list(self._dials.aims):
             if aim.key not in wanted and aim.key not in doors and not aim.once and not self.table.observes(aim.key):
                 self._dials.drop(aim.key)

@@ -31,8 +31,8 @@ class Probe:
         self._stretch = stretch
         self._number = 0
         self._sent: dict[int, float] = {}
-        # The first ping goes at once, for its round trip.
-        self._due = now if pings else now + PERIOD + FIRST
+        # Both ends ping once at the start, for the round trip.
+        self._due = now
         self.rtt: float | None = None
         self.spread = 0.0
         self.tries = 0

@@ -17,7 +17,7 @@ Behind five verbs, so that broadcast trees can take its place: `feed`, `due`,
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from random import Random
 
 import attrs
@@ -35,6 +35,9 @@ MEMBERS_WEIGHT = 24_576
 """Octets of records after which a frame takes no more of them."""
 
 HAVES_AT_ONCE = 200
+
+ANNOUNCE_AFTER = 0.05
+"""Seconds for which announcements are gathered, so that many are one frame."""
 
 REPLIES = 64
 """How many answers may wait for a peer that goes on asking and does not read."""
@@ -61,7 +64,19 @@ class _Pull:
 
 
 class _Link:
-    __slots__ = ("announce", "asked", "awaited", "bulk", "known", "members", "owed", "peer", "replies", "room")
+    __slots__ = (
+        "announce",
+        "announce_at",
+        "asked",
+        "awaited",
+        "bulk",
+        "known",
+        "members",
+        "owed",
+        "peer",
+        "replies",
+        "room",
+    )
 
     def __init__(self, peer: str) -> None:
         self.peer = peer
@@ -73,7 +88,8 @@ class _Link:
         self.owed: dict[str, Known] = {}
         """Of which owners it is to get what follows on this."""
         self.announce: dict[str, None] = {}
-        """Of which owners it is told that there is more."""
+        """Of which owners it is told that there is more, once `announce_at` has come."""
+        self.announce_at: float | None = None
         self.asked: dict[str, Known] = {}
         """What it has pulled, from where on."""
         self.awaited: set[str] = set()
@@ -84,7 +100,11 @@ class _Link:
 
     @property
     def idle(self) -> bool:
-        return not (self.members or self.owed or self.announce or self.asked or self.replies or self.bulk)
+        return not (self.busy or self.announce)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.members or self.owed or self.asked or self.replies or self.bulk)
 
 
 class Spread:
@@ -107,6 +127,8 @@ class Spread:
         self._linked = linked
         self._rng = rng
         self._links: dict[int, _Link] = {}
+        self._busy: dict[int, None] = {}
+        """Links that have something to get; all others cost nothing."""
         self._pulls: dict[str, _Pull] = {}
         self._lacking: dict[str, None] = {}
         self._heard_from: dict[str, tuple[str, Known]] = {}
@@ -114,6 +136,7 @@ class Spread:
         self._told_of: dict[str, Known] = dict(replica.known())
         """How far each owner was known when the links were told last."""
         self._events: list[Refused] = []
+        self._now = 0.0
         self.changes_sent = 0
         self.changes_taken = 0
         self.changes_known = 0
@@ -128,6 +151,8 @@ class Spread:
 
     def gone(self, link: int, now: float) -> None:
         """A link is no more; what was pulled over it is pulled over another."""
+        self._now = now
+        self._busy.pop(link, None)
         if self._links.pop(link, None) is None:
             return
         for owner in [owner for owner, pull in self._pulls.items() if pull.link == link]:
@@ -160,19 +185,23 @@ class Spread:
         for number, link in self._links.items():
             if number != source:
                 link.members.update(dict.fromkeys(names))
+                self._busy[number] = None
 
     def reply(self, link: int, message: Message) -> bool:
         """Say something over a link when there is room; whether its peer takes what it is sent."""
         one = self._links[link]
         one.replies.append(message)
+        self._busy[link] = None
         return len(one.replies) <= REPLIES
 
     def owe(self, link: int, names: Iterable[str]) -> None:
         """A peer lacks the records of these members."""
         self._links[link].members.update(dict.fromkeys(names))
+        self._busy[link] = None
 
     def news(self, owner: str, now: float) -> None:
         """The store knows something new of an owner."""
+        self._now = now
         known = self._replica.known().get(owner)
         base = self._told_of.get(owner, NOTHING)
         if known is None or known <= base:
@@ -187,7 +216,7 @@ class Spread:
             return  # it is told as a whole when the last of it is there
         source, told = self._heard_from.pop(owner, (None, NOTHING))
         via = source if source is not None and told >= known else None
-        for link in self._links.values():
+        for number, link in self._links.items():
             if link.peer == via or link.known.get(owner, NOTHING) >= known:
                 continue
             if via is not None and (self._linked(via, link.peer) or self._linked(owner, link.peer)):
@@ -195,10 +224,12 @@ class Spread:
             start = link.known.get(owner, base)
             before = link.owed.get(owner)
             link.owed[owner] = start if before is None else min(before, start)
+            self._busy[number] = None
         self._consider(owner, now)
 
     def compare(self, link: int, theirs: Mapping[str, Known], leaves_of_mine: Iterable[str], now: float) -> None:
         """A peer has told all that it knows of some leaves; pull what it knows further."""
+        self._now = now
         one = self._links[link]
         for owner in leaves_of_mine:
             if owner not in theirs:
@@ -211,6 +242,7 @@ class Spread:
 
     def feed(self, data: tuple[int, Message], now: float) -> None:
         """Take what a peer said of keys."""
+        self._now = now
         link, message = data
         if link not in self._links:
             return
@@ -223,6 +255,7 @@ class Spread:
         elif isinstance(message, Pull):
             for owner, generation, version in message.keys:
                 self._links[link].asked[owner] = Known(generation, version)
+            self._busy[link] = None
         elif isinstance(message, Nothing):
             self._links[link].awaited.discard(message.owner)
             self._links[link].known.pop(message.owner, None)
@@ -230,12 +263,20 @@ class Spread:
 
     def due(self) -> float | None:
         """When `tick` is to be called; at once if some link has more to get than one round gives."""
-        if any(one.room and not one.idle for one in self._links.values()):
+        if any(self._links[number].room for number in self._busy):
             return 0.0
-        return min((pull.deadline for pull in self._pulls.values()), default=None)
+        times = [pull.deadline for pull in self._pulls.values()]
+        times.extend(link.announce_at for link in self._links.values() if link.announce_at is not None)
+        return min(times, default=None)
 
     def tick(self, now: float) -> None:
-        """Ask others for what was pulled in vain."""
+        """Announce what was gathered, and ask others for what was pulled in vain."""
+        self._now = now
+        for number, link in self._links.items():
+            if link.announce_at is not None and now >= link.announce_at:
+                link.announce_at = None
+                link.replies.extend(self._announcements(link))
+                self._busy[number] = None
         for owner, pull in list(self._pulls.items()):
             if now >= pull.deadline:
                 del self._pulls[owner]
@@ -247,11 +288,13 @@ class Spread:
 
     def take_output(self) -> Iterable[tuple[int, bytes]]:
         """Frames for links that have room, members first; at most one round for each."""
-        for number, link in list(self._links.items()):
-            budget = ROUND
+        for number in list(self._busy):
+            link, budget = self._links[number], ROUND
             while budget > 0 and (frame := self._next(link)) is not None:
                 budget -= len(frame)
                 yield number, frame
+            if not link.busy:
+                del self._busy[number]
 
     def take_events(self) -> Iterable[Refused]:
         """What was refused."""
@@ -270,8 +313,6 @@ class Spread:
                 return encode(Members(told))
         if link.replies:
             return encode(link.replies.popleft())
-        if link.announce:
-            return self._announcement(link)
         while link.owed:
             frame = self._owed(link)
             if frame is not None:
@@ -290,12 +331,22 @@ class Spread:
                 break
         return tuple(told)
 
-    def _announcement(self, link: _Link) -> bytes:
-        owners = list(link.announce)[:HAVES_AT_ONCE]
-        for owner in owners:
-            del link.announce[owner]
+    def _announcements(self, link: _Link) -> Iterator[Have]:
+        """What is known here further than the peer has said; nothing of what it has said meanwhile."""
         known = self._replica.known()
-        return encode(Have(tuple((owner, *known[owner]) for owner in owners if owner in known)))
+        keys = [
+            (owner, *known[owner])
+            for owner in link.announce
+            if owner in known and link.known.get(owner, NOTHING) < known[owner]
+        ]
+        link.announce.clear()
+        for start in range(0, len(keys), HAVES_AT_ONCE):
+            yield Have(tuple(keys[start : start + HAVES_AT_ONCE]))
+
+    def _announce(self, link: _Link, owner: str) -> None:
+        link.announce[owner] = None
+        if link.announce_at is None:
+            link.announce_at = self._now + ANNOUNCE_AFTER
 
     def _owed(self, link: _Link) -> bytes | None:
         """A small delta that a link lacks; a large one is announced instead."""
@@ -308,11 +359,11 @@ class Spread:
         if delta is None:
             return None
         if delta.known < known:
-            link.announce[owner] = None
+            self._announce(link, owner)
             return None
         frames = encode_change(from_delta(delta, more=False))
         if len(frames) > 1:
-            link.announce[owner] = None
+            self._announce(link, owner)
             return None
         link.known[owner] = delta.known
         self.changes_sent += 1
@@ -379,7 +430,7 @@ class Spread:
         known = self._replica.known().get(owner, NOTHING)
         for link in self._links.values():
             if link.known.get(owner, NOTHING) < known:
-                link.announce[owner] = None
+                self._announce(link, owner)
         self._consider(owner, now)
         self._pull_more(now)
 
@@ -405,6 +456,7 @@ class Spread:
             self._pulls[owner] = _Pull(number, now + PULL_PATIENCE)
             self._links[number].awaited.add(owner)
             self._links[number].replies.append(Pull(((owner, *known),)))
+            self._busy[number] = None
             self.pulls += 1
 
     def _best(self, owner: str, known: Known) -> int | None:
