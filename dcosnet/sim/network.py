@@ -24,7 +24,7 @@ from typing import Any
 import attrs
 
 from dcosnet.sim.clock import Clock
-from dcosnet.sim.process import Process
+from dcosnet.sim.process import FRAME_COST, Cost, Identity, Process
 from dcosnet.sim.trace import Trace
 
 RECORD = 22
@@ -250,7 +250,7 @@ class Socket:
             if data is not _Mark.END and not self.gone:
                 self._network.reset(peer)
         elif isinstance(data, bytes):
-            peer.process.put(peer.hear, data, cost=peer.process.cost, data=data)
+            peer.process.put(peer.hear, data, cost=peer.process.cost(data), data=data)
         elif data is _Mark.END:
             peer.process.put(peer.hear_end, "closed")
         else:
@@ -317,9 +317,9 @@ class Network:
             host = self.hosts[address] = Host(len(self.hosts), address)
         return host
 
-    def process(self, host: Host, *args: Any, **options: Any) -> Process:
-        """A new process on a host."""
-        return Process(self.clock, self._trace, host, *args, **options)
+    def process(self, host: Host, identity: Identity, cost: Cost = lambda _: FRAME_COST) -> Process:
+        """A new process on a host; it runs once it is given a program."""
+        return Process(self.clock, self._trace, host, identity, cost)
 
     # What is done to it.
 
@@ -527,7 +527,7 @@ class Network:
     def _drop_in(self, source: str, target: Host, message: Any) -> None:
         if target.up:
             for process in target.listeners.values():
-                process.put(process.program.datagram, source, message, cost=process.cost)
+                process.put(process.program.datagram, source, message, cost=process.cost(b""))
 
     def _unlisten(self, process: Process) -> None:
         listeners = process.host.listeners

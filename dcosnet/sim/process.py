@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from dcosnet.sim.network import Host, Socket
 
 FRAME_COST = 0.0003
-"""Seconds of CPU for each write of the other end, as it is read."""
+"""Seconds of CPU for each frame that is read."""
+
+Cost = Callable[[bytes], float]
+"""Seconds of CPU that it takes to read what the other end wrote at once."""
 
 
 @attrs.frozen
@@ -76,14 +79,16 @@ class Program(Protocol):
 class Process:
     """Runs a program on a host, until it is killed or the host goes down."""
 
-    def __init__(self, clock: Clock, trace: Trace, host: Host, identity: Identity, *, cost: float = FRAME_COST) -> None:
+    def __init__(self, clock: Clock, trace: Trace, host: Host, identity: Identity, cost: Cost) -> None:
         self.clock = clock
         self.host = host
         self.identity = identity
         self.alive = True
         self.cost = cost
         self.sockets: dict[Socket, None] = {}
-        self.program: Program = None  # type: ignore[assignment] # given by `run`, as it needs this process
+        self.program: Program
+        self.running = False
+        """Whether it has a program."""
         self.longest_queue = 0
         self._trace = trace
         self._queue: deque[tuple[Callable[..., None], tuple[Any, ...], float, bytes]] = deque()
@@ -94,8 +99,9 @@ class Process:
         self._turning = False
 
     def run(self, program: Program) -> None:
-        """Begin."""
+        """Begin with what it runs."""
         self.program = program
+        self.running = True
         self._arm()
 
     def put(self, call: Callable[..., None], *arguments: Any, cost: float = 0.0, data: bytes = b"") -> None:
@@ -137,7 +143,7 @@ class Process:
         if self._timer is not None and self._timer <= now:
             self._timed(self._timer)
         call, arguments, _, data = self._queue.popleft()
-        self._trace.note(now, self.host.number, call.__name__.encode(), data)
+        self._trace.note(now, self.host.number, getattr(call, "__name__", "call").encode(), data)
         call(*arguments)
         self._after()
         self._free = now
@@ -158,7 +164,7 @@ class Process:
         One that is too early looks again: programs move their deadlines on with
         each frame, and a heap forgets nothing.
         """
-        due = self.program.due()
+        due = self.program.due() if self.running else None
         if due is not None and (self._timer is None or due < self._timer):
             self._timer = due
             self.clock.at(due, self._timed, due)

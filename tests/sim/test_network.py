@@ -87,7 +87,7 @@ class Rig:
     def talker(self, address=None, name=None, cost=0.0, **identity):
         self.count += 1
         host = self.network.host(address or f"10.0.0.{self.count}")
-        process = self.network.process(host, Identity(name or f"t{self.count}", **identity), cost=cost)
+        process = self.network.process(host, Identity(name or f"t{self.count}", **identity), lambda _: cost)
         talker = Talker(self, process)
         process.run(talker)
         host.listeners[PORT] = process
