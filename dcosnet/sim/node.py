@@ -58,10 +58,10 @@ class Written:
 
 @attrs.frozen
 class Watch:
-    """Who is told of what nodes find: of verdicts (observer, member, state), and of keys (observer, owner, known)."""
+    """Who is told of what nodes find: verdicts (observer, member, state), and keys (observer, owner, known, from whom)."""
 
     verdict: Callable[[str, str, MemberState], None]
-    keys: Callable[[str, str, Known], None]
+    keys: Callable[[str, str, Known, str | None], None]
 
 
 class Node:
@@ -102,6 +102,7 @@ class Node:
         self._sockets: dict[int, Socket] = {}
         self._diallings: dict[int, Dialling] = {}
         self._commit: Callable[[], None] | None = None
+        self._source: str | None = None
 
     def __repr__(self) -> str:
         return f"<Node {self.name}>"
@@ -168,6 +169,10 @@ class Node:
         if self.process is not None:
             self.put(lambda: self.core.set_clock(self.clock.now, self._wall()))
 
+    def kept_for(self, peer: str) -> int:
+        """Octets that this process keeps because a peer does not take them."""
+        return sum(socket.unsent for socket in self._sockets.values() if socket.peer.process.identity.name == peer)
+
     # Program
 
     def dialled(self, number: int, socket: Socket) -> None:
@@ -188,6 +193,7 @@ class Node:
 
     def received(self, socket: Socket, data: bytes) -> None:
         """As Program says."""
+        self._source = socket.peer.process.identity.name
         self.core.feed((socket.note, data), self.clock.now)
         self._out()
 
@@ -299,6 +305,7 @@ class Node:
         except ValueError as error:
             written.refused = str(error)
             return
+        self._source = None
         written.known = self.store.known().get(self.name)
         done.addCallbacks(partial(self._acknowledged, written), partial(self._failed, written))
 
@@ -311,7 +318,7 @@ class Node:
     def _changed(self, owner: str) -> None:
         self.core.changed(owner, self.clock.now)
         self._out()
-        self._watch.keys(self.name, owner, self.store.known().get(owner, NOTHING))
+        self._watch.keys(self.name, owner, self.store.known().get(owner, NOTHING), self._source)
 
     def _stored(self, owner: str, known: Known) -> None:
         self.core.stored(owner, known, self.clock.now)

@@ -56,8 +56,8 @@ class Simulation:
         self.nodes: dict[str, Node] = {}
         self.verdicts: list[Callable[[str, str, MemberState], None]] = []
         """Called with (observer, member, state) when an observer's verdict changes."""
-        self.arrivals: list[Callable[[str, str, Known], None]] = []
-        """Called with (observer, owner, known) when a node knows more of an owner."""
+        self.arrivals: list[Callable[[str, str, Known, str | None], None]] = []
+        """Called with (observer, owner, known, from whom) when a node knows more of an owner."""
         self._verified = verified
 
     # Time
@@ -260,6 +260,6 @@ class Simulation:
         for call in self.verdicts:
             call(observer, member, state)
 
-    def _arrival(self, observer: str, owner: str, known: Known) -> None:
+    def _arrival(self, observer: str, owner: str, known: Known, source: str | None) -> None:
         for call in self.arrivals:
-            call(observer, owner, known)
+            call(observer, owner, known, source)

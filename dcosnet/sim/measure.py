@@ -1,0 +1,308 @@
+"""
+What the cluster is measured by: each function plays a scenario and gives figures.
+
+Times are simulated seconds, so that they are the same on every machine. The
+bounds that go with them are in `bench/gossip.py` and in the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from dcosnet.model.delta import Known
+from dcosnet.model.member import MemberState
+from dcosnet.sim.simulation import Simulation
+
+GONE = (MemberState.UNREACHABLE, MemberState.DEAD)
+KIBIBYTE = bytes(range(256)) * 4
+SETTLED = 15.0
+"""Seconds after a start until a cluster is at rest: links that nobody wants are closed by then."""
+
+
+def percentile(figures: Sequence[float], share: float) -> float:
+    """The smallest figure that so large a share of them does not exceed."""
+    ordered = sorted(figures)
+    return ordered[max(0, -(-len(ordered) * round(share * 1000) // 1000) - 1)]
+
+
+def settled(seed: int, count: int) -> Simulation:
+    """A cluster at rest."""
+    cluster = Simulation(seed)
+    cluster.start(count, within=1.0)
+    cluster.run_until(cluster.whole, limit=60.0)
+    cluster.run(SETTLED)
+    return cluster
+
+
+def pick(cluster: Simulation) -> str:
+    """A node that runs, by chance."""
+    return cluster.rng.choice([node.name for node in cluster.up])
+
+
+# A1, A2, A5
+
+
+@attrs.frozen
+class Spread:
+    """A write: seconds until all knew it, hops of the last delivery, and octets on all links for each octet and node."""
+
+    seconds: float
+    hops: int
+    overhead: float
+
+
+def spread(cluster: Simulation, limit: float = 10.0) -> Spread:
+    """One write of a kibibyte at some node."""
+    name = pick(cluster)
+    hops = {name: 0}
+    came: dict[str, float] = {}
+
+    def arrival(observer: str, owner: str, known: Known, source: str | None) -> None:
+        if owner == name and written.known is not None and known >= written.known and observer not in came:
+            came[observer] = cluster.now
+            if source is not None:
+                hops[observer] = hops[source] + 1
+
+    cluster.arrivals.append(arrival)
+    before = cluster.sent()
+    written = cluster.write(name, {"measured": cluster.rng.randbytes(1024)})
+    cluster.run_until(cluster.knows(written), limit, step=0.001)
+    cluster.run(0.05)
+    cluster.arrivals.remove(arrival)
+    octets = cluster.sent() - before
+    return Spread(max(came.values()) - written.begun, max(hops.values()), octets / 1024 / len(cluster.up))
+
+
+# A4
+
+
+def idle(cluster: Simulation, seconds: float = 60.0) -> float:
+    """Octets a second that a node at rest sends, TLS's included."""
+    before = cluster.sent()
+    cluster.run(seconds)
+    return (cluster.sent() - before) / seconds / len(cluster.up)
+
+
+# A6, A7, A8, A19
+
+
+@attrs.frozen
+class Loss:
+    """Seconds after a node was gone until 99 % of the others said so, said dead, and until its leases were gone."""
+
+    unreachable: float
+    dead: float
+    leases: float
+    """After the first verdict of death."""
+
+
+def lose(cluster: Simulation, how: Callable[[Simulation, str], None], limit: float = 60.0) -> Loss:
+    """Let a node go in some way, and wait until it is dead everywhere. It is started again after that."""
+    name = pick(cluster)
+    cluster.write(name, {f"lease/{name}": b"mine"})
+    cluster.run(2.0)
+    began = cluster.now
+    moments: dict[MemberState, list[float]] = {state: [] for state in MemberState}
+
+    def verdict(_: str, member: str, state: MemberState) -> None:
+        if member == name:
+            moments[state].append(cluster.now - began)
+
+    cluster.verdicts.append(verdict)
+    how(cluster, name)
+    cluster.run_until(lambda: cluster.sees(name, MemberState.DEAD), limit, step=0.01)
+    leases = cluster.run_until(
+        lambda: not any(node.store.get(f"lease/{name}") for node in cluster.up), limit, step=0.001
+    )
+    cluster.verdicts.remove(verdict)
+    dead = moments[MemberState.DEAD]
+    loss = Loss(
+        percentile(moments[MemberState.UNREACHABLE], 0.99),
+        percentile(dead, 0.99),
+        max(dead) - min(dead) + leases,
+    )
+    cluster.restart(name)
+    cluster.run_until(cluster.whole, limit)
+    cluster.run(1.0)
+    return loss
+
+
+# A9, A10
+
+
+@attrs.frozen
+class Slander:
+    """What was said of nodes that never paused: verdicts of death, and of being unreachable."""
+
+    dead: int
+    unreachable: int
+    of_paused: int
+    """Verdicts on those that did pause, for comparison."""
+
+
+def pausing(cluster: Simulation, seconds: float, share: float = 0.32) -> Slander:
+    """A share of the nodes stands still again and again, for 2 to 20 s each time."""
+    rng = cluster.rng
+    names = [node.name for node in cluster.up]
+    ill = set(rng.sample(names, round(share * len(names))))
+    counts = {state: 0 for state in MemberState}
+    of_paused = 0
+
+    def verdict(observer: str, member: str, state: MemberState) -> None:
+        nonlocal of_paused
+        if member not in ill:
+            counts[state] += 1
+        elif state in GONE:
+            of_paused += 1
+
+    def again(name: str) -> None:
+        if cluster.now < end:
+            length = rng.uniform(2.0, 20.0)
+            cluster.pause(name, length)
+            cluster.clock.at(cluster.now + length + rng.uniform(2.0, 20.0), again, name)
+
+    end = cluster.now + seconds
+    for name in sorted(ill):
+        cluster.clock.at(cluster.now + rng.uniform(0.0, 20.0), again, name)
+    cluster.verdicts.append(verdict)
+    cluster.run(seconds)
+    cluster.verdicts.remove(verdict)
+    return Slander(counts[MemberState.DEAD], counts[MemberState.UNREACHABLE], of_paused)
+
+
+# A11
+
+
+@attrs.frozen
+class OneWay:
+    """Seconds until the sick nodes were gone everywhere and stayed so, and which healthy ones were thought gone at the end."""
+
+    seconds: float
+    slandered: int
+
+
+def one_way(cluster: Simulation, break_it: Callable[[Simulation, str], None], watched: float = 60.0) -> OneWay:
+    """One node in a hundred sends in vain; the figures are of the time after which nothing changes any more."""
+    names = [node.name for node in cluster.up]
+    sick = set(cluster.rng.sample(names, max(1, len(names) // 100)))
+    began = last = cluster.now
+
+    def verdict(observer: str, member: str, state: MemberState) -> None:
+        nonlocal last
+        # That it goes from unreachable to dead is no other opinion.
+        if observer not in sick and not (member in sick and state is MemberState.DEAD):
+            last = cluster.now
+
+    cluster.verdicts.append(verdict)
+    for name in sorted(sick):
+        break_it(cluster, name)
+    cluster.run(watched)
+    cluster.verdicts.remove(verdict)
+    healthy = [node for node in cluster.up if node.name not in sick]
+    slandered = {name for node in healthy for name, state in node.states.items() if name not in sick and state in GONE}
+    removed = all(node.states.get(name) in GONE for node in healthy for name in sick)
+    return OneWay(last - began if removed else watched, len(slandered))
+
+
+# A12
+
+
+def split(cluster: Simulation, seconds: float, limit: float = 120.0) -> float:
+    """Two halves apart for so long, with a write each in each; gives how long they take to be one again."""
+    names = [node.name for node in cluster.up]
+    cluster.rng.shuffle(names)
+    half = len(names) // 2
+    cluster.partition(names[:half], names[half:])
+    cluster.run(seconds / 2)
+    writes = [cluster.write(side[0], {f"split/{side[0]}": b"here"}) for side in (names[:half], names[half:])]
+    cluster.run(seconds / 2)
+    cluster.heal()
+
+    def one_again() -> bool:
+        return cluster.whole() and all(cluster.knows(written)() for written in writes) and cluster.equal()
+
+    return cluster.run_until(one_again, limit, step=0.02)
+
+
+# A14
+
+
+def mass_start(seed: int, count: int, within: float = 10.0, limit: float = 120.0) -> float:
+    """All start within some seconds; gives how long after the last of them all see all."""
+    cluster = Simulation(seed)
+    cluster.start(count, within=within)
+    cluster.run_until(lambda: all(node.running for node in cluster.nodes.values()), within, step=0.01)
+    return cluster.run_until(cluster.whole, limit, step=0.01)
+
+
+# A17
+
+
+@attrs.frozen
+class Repair:
+    """Octets on all links beside the idle ones, and seconds, until a node had what it had missed."""
+
+    octets: float
+    seconds: float
+
+
+def repair(cluster: Simulation, keys: int, missed: int, limit: float = 60.0) -> Repair:
+    """Of many keys some are written while one node is cut off, shortly enough not to be dead."""
+    names = [node.name for node in cluster.up]
+    for name in names:
+        mine = keys // len(names)
+        for start in range(0, mine, 1000):
+            last = cluster.write(name, {f"{name}/{n}": b"value" for n in range(start, min(mine, start + 1000))})
+    cluster.run_until(cluster.equal, 600.0, step=1.0)
+    cluster.run(SETTLED)
+    per_second = idle(cluster, 20.0) * len(names)
+    away = names[-1]
+    cluster.partition([away])
+    cluster.run(2.5)
+    writers = names[:-1]
+    for n in range(missed):
+        last = cluster.write(writers[n % len(writers)], {f"{writers[n % len(writers)]}/{n}": b"other"})
+    cluster.run(1.0)
+    before = cluster.sent()
+    cluster.heal()
+    took = cluster.run_until(lambda: cluster.knows(last)() and cluster.equal(), limit, step=0.01)
+    cluster.run(1.0)
+    return Repair(cluster.sent() - before - per_second * (took + 1.0), took)
+
+
+# A18
+
+
+@attrs.frozen
+class SlowReader:
+    """Octets kept for the slow peer at the most, and the slowest write to all the others."""
+
+    kept: int
+    seconds: float
+
+
+def slow_reader(cluster: Simulation, octets: float = 1024.0, writes: int = 30) -> SlowReader:
+    """One node takes in a kilobyte a second, while others write a kibibyte each 0.2 s."""
+    slow = pick(cluster)
+    cluster.slow(slow, octets)
+    kept = 0
+    times: list[float] = []
+    others = [node for node in cluster.up if node.name != slow]
+    for _ in range(writes):
+        name = cluster.rng.choice(others).name
+        written = cluster.write(name, {"measured": cluster.rng.randbytes(1024)})
+        cluster.run(0.001)
+        times.append(
+            cluster.run_until(
+                lambda: all(
+                    written.known is not None and node.store.known()[written.node] >= written.known for node in others
+                ),
+                limit=10.0,
+                step=0.001,
+            )
+        )
+        cluster.run(0.2)
+        kept = max(kept, max(node.kept_for(slow) for node in others))
+    return SlowReader(kept, percentile(times, 0.99))
