@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
@@ -21,16 +21,22 @@ from zope.interface import implementer
 from dcosnet.interfaces import IKeyValue, IMetrics
 from dcosnet.io.disk import Disk
 from dcosnet.kv.batch import Batch
-from dcosnet.kv.clock import Clock
+from dcosnet.kv.clock import LEAP_MS, Clock
 from dcosnet.kv.journal import Journal
-from dcosnet.kv.store import LimitError, Step, Store
+from dcosnet.kv.store import LIMITS, DeltaError, LimitError, Step, Store
 from dcosnet.kv.subscription import Receive, Subscription
 from dcosnet.model.cell import Later
-from dcosnet.model.delta import Delta
+from dcosnet.model.delta import Delta, Known
 from dcosnet.model.entry import Entry, Lifetime
+from dcosnet.model.member import MemberState
 from dcosnet.model.metric import Metric, Sample
 
 log = Logger()
+
+P = ParamSpec("P")
+
+FORMER_SECONDS = 10.0
+"""How long leases of an owner's former generation are shown, if it does not settle."""
 
 InThread = Callable[[Callable[[], None]], "Deferred[None]"]
 """Runs a blocking function elsewhere; called with one at a time for each file."""
@@ -72,20 +78,23 @@ class KeyValue(Service):
     ) -> None:
         self.node = node
         self.journal = Journal(directory, disk)
-        self._store = Store(node)
+        self._store = Store(node, self._told)
         self._clock = Clock(node)
         self._call_later = call_later
         self._seconds = seconds
         self._later = later
         self._in_thread = in_thread
         self._subscriptions: list[Subscription] = []
+        self._followers: list[Callable[[str], None]] = []
+        self._expiries: dict[str, Timer] = {}
         self._opened = False
         self._flying: tuple[Batch, list[Deferred[None]]] | None = None
         self._waiting: tuple[Batch, list[Deferred[None]]] | None = None
         self._idle: list[Deferred[None]] = []
         self._refusing = False
         self._writes = dict.fromkeys(Lifetime, 0)
-        self._limited = dict.fromkeys(("key", "value", "namespace", "keys"), 0)
+        self._limited = dict.fromkeys(LIMITS, 0)
+        self._refused_deltas = dict.fromkeys((*LIMITS, "owners", "form"), 0)
         self._commits = 0
         self._commits_refused = 0
 
@@ -112,6 +121,10 @@ class KeyValue(Service):
                 return self._enqueue(step)
         return self._acknowledge(changes)
 
+    def settle(self) -> None:
+        """As IKeyValue says."""
+        self._store.settle()
+
     def get(self, key: str) -> Entry | None:
         """As IKeyValue says."""
         return self._store.live.get(key)
@@ -134,6 +147,53 @@ class KeyValue(Service):
 
         return end
 
+    # IReplica
+
+    @property
+    def generation(self) -> int:
+        """As IReplica says."""
+        return self._store.own.generation
+
+    def known(self) -> Mapping[str, Known]:
+        """As IReplica says."""
+        return self._store.known
+
+    def missing(self, owner: str, known: Known) -> Delta | None:
+        """As IReplica says."""
+        return self._store.missing(owner, known)
+
+    def take(self, delta: Delta) -> bool:
+        """As IReplica says."""
+        physical = self._physical()
+        try:
+            news = self._store.take(delta, physical + LEAP_MS)
+        except DeltaError as error:
+            self._refused_deltas[error.limit] += 1
+            raise
+        if news is None:
+            return False
+        for entry in delta.changes.values():
+            if entry is not None:
+                self._clock.observe(entry.written, physical)
+        self._watch_former(delta.owner)
+        self._tell(news.changed)
+        return True
+
+    def follow(self, told: Callable[[str], None]) -> Callable[[], None]:
+        """As IReplica says."""
+        return _follow(self._followers, told)
+
+    def judge(self, owner: str, state: MemberState) -> None:
+        """As IReplica says."""
+        self._tell(self._store.judge(owner, state in (MemberState.DEAD, MemberState.LEFT)))
+        self._watch_former(owner)
+
+    def forget(self, owner: str) -> bool:
+        """As IReplica says."""
+        forgotten = self._store.forget(owner)
+        self._watch_former(owner)
+        return forgotten
+
     # IService
 
     def privilegedStartService(self) -> None:
@@ -141,11 +201,10 @@ class KeyValue(Service):
         super().privilegedStartService()
         # Where the last generation cannot be read or the new one not be written,
         # the host's time keeps them apart.
-        contents = self.journal.open(self._store.own.owner, self._physical())
-        own = self._store.own.owner
+        contents = self.journal.open(self.node, self._physical())
         for entry in contents.entries.values():
             self._clock.observe(entry.written, self._physical())
-        self._tell(self._store.take(Delta(own, contents.generation, 0, contents.version, contents.entries)))
+        self._tell(self._store.begin(contents.generation, contents.version, contents.entries))
         self._opened = True
         if contents.damage is not None:
             log.critical(
@@ -175,6 +234,8 @@ class KeyValue(Service):
     def stopService(self) -> Deferred[None]:
         """Wait for what is on its way to disk, and let go of the journal."""
         super().stopService()
+        while self._expiries:
+            self._expiries.popitem()[1].cancel()
         idle: Deferred[None] = Deferred()
         self._idle.append(idle)
         idle.addCallback(lambda _: self.journal.close())
@@ -198,6 +259,12 @@ class KeyValue(Service):
                 "Writes beyond a limit.",
                 "counter",
                 tuple(Sample(count, {"limit": limit}) for limit, count in self._limited.items()),
+            ),
+            Metric(
+                "dcosnet_kv_refused_deltas_total",
+                "Namespaces of other nodes that were beyond a limit.",
+                "counter",
+                tuple(Sample(count, {"limit": limit}) for limit, count in self._refused_deltas.items()),
             ),
             one("namespace_bytes", "Keys and values of this node.", "gauge", store.own.size),
             one("generation", "Grows with each start.", "gauge", store.own.generation),
@@ -312,6 +379,25 @@ class KeyValue(Service):
             for waiter in idle:
                 waiter.callback(None)
 
+    # Leases of a former generation, shown until the new one has settled or these are over.
+
+    def _watch_former(self, owner: str) -> None:
+        if not self._store.passing(owner):
+            timer = self._expiries.pop(owner, None)
+            if timer is not None:
+                timer.cancel()
+        elif owner not in self._expiries:
+            # Not put off by a generation after it: who starts again and again would be believed for ever.
+            self._expiries[owner] = self._call_later(FORMER_SECONDS, lambda: self._expire(owner))
+
+    def _expire(self, owner: str) -> None:
+        del self._expiries[owner]
+        self._tell(self._store.expire(owner))
+
+    def _told(self, owner: str) -> None:
+        for told in tuple(self._followers):
+            told(owner)
+
     def _tell(self, changed: frozenset[str]) -> None:
         if changed:
             for subscription in self._subscriptions:
@@ -319,6 +405,16 @@ class KeyValue(Service):
 
     def _physical(self) -> int:
         return int(self._seconds() * 1000)
+
+
+def _follow(followers: list[Callable[P, None]], told: Callable[P, None]) -> Callable[[], None]:
+    followers.append(told)
+
+    def end() -> None:
+        if told in followers:
+            followers.remove(told)
+
+    return end
 
 
 def _wait(waiters: list[Deferred[None]]) -> Deferred[None]:

@@ -7,24 +7,27 @@ neither disk nor peers; `service` acknowledges, gossip carries.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 import attrs
 
-from dcosnet.kv.namespace import Namespace, weigh
-from dcosnet.model.delta import Delta
+from dcosnet.errors import PeerError
+from dcosnet.kv.namespace import KEYS_LIMIT, NAMESPACE_LIMIT, TOMBSTONES, Namespace, weigh
+from dcosnet.model.delta import Delta, Known
 from dcosnet.model.entry import Entry, Lifetime
 from dcosnet.model.stamp import Stamp
 
 KEY_LIMIT = 512
 VALUE_LIMIT = 1 << 20
-NAMESPACE_LIMIT = 64 << 20
-KEYS_LIMIT = 65_536
+OWNER_LIMIT = 128
+OWNERS_LIMIT = 8192
+
+LIMITS = ("key", "value", "namespace", "keys")
 
 
 class LimitError(ValueError):
-    """A write that is too large; `limit` is one of key, value, namespace, keys."""
+    """A write that is too large; `limit` is one of LIMITS."""
 
     def __init__(self, limit: str, sentence: str) -> None:
         super().__init__(limit, sentence)
@@ -33,6 +36,34 @@ class LimitError(ValueError):
 
     def __str__(self) -> str:
         return self.sentence
+
+
+class DeltaError(PeerError):
+    """
+    What a peer told of an owner is not taken.
+
+    `limit` is one of LIMITS, "owners", or "form" where it contradicts itself.
+    """
+
+    def __init__(self, owner: str, limit: str, sentence: str) -> None:
+        super().__init__(owner, limit, sentence)
+        self.owner = owner
+        self.limit = limit
+        self.sentence = sentence
+
+    def __str__(self) -> str:
+        return f"the namespace of {self.owner[:40]!r} was not taken: {self.sentence}"
+
+
+@attrs.frozen
+class News:
+    """
+    What a delta of another owner brought: the keys whose live entry is another
+    one now, and of its durable keys those that were touched; None for all.
+    """
+
+    changed: frozenset[str]
+    durable: frozenset[str] | None
 
 
 @attrs.frozen
@@ -51,23 +82,43 @@ class Store:
     """
     All entries that this node knows.
 
-    The live entry of a key is, of its owners' entries, the one written last; a
-    lease takes part only while its owner can be reached. Content depends on
-    nothing but which (generation, version) of each owner is known, and on who
-    can be reached: not on the order in which it was heard.
+    The live entry of a key is, of its owners' entries, the one written last.
+    One that was written too far ahead of this host's time loses against all
+    others until its time comes. Once an owner has settled, content depends on
+    nothing but which (generation, version) of it is known, and on who is dead:
+    not on the order in which it was heard. `told` hears of each owner of whom
+    another version is known. `tombstones` is how many deletions of an owner are
+    remembered at least.
     """
 
-    def __init__(self, owner: str) -> None:
-        self.own = Namespace(owner)
+    def __init__(self, owner: str, told: Callable[[str], None] = lambda _: None, tombstones: int = TOMBSTONES) -> None:
+        self.own = Namespace(owner, tombstones)
+        self._tombstones = tombstones
+        self._told = told
         self._namespaces = {owner: self.own}
         # Who has an entry for a key, live or not. Nearly all keys have one owner,
         # and those share one tuple.
         self._owners: dict[str, tuple[str, ...]] = {}
-        self._unreachable: set[str] = set()
+        self._known: dict[str, Known] = {}
+        self.known: Mapping[str, Known] = MappingProxyType(self._known)
+        """Of each owner that is not hidden."""
+        self._ahead: dict[tuple[str, str], int] = {}
         self._live: dict[str, Entry] = {}
         self.live: Mapping[str, Entry] = MappingProxyType(self._live)
         self.counts = dict.fromkeys(Lifetime, 0)
         """How many live entries there are of each lifetime."""
+
+    # What this node says
+
+    def begin(self, generation: int, version: int, entries: Mapping[str, Entry]) -> frozenset[str]:
+        """Begin a generation of this node with what was on its disk; gives the keys whose live entry changed."""
+        return self._own(Delta(self.own.owner, generation, 0, version, entries))
+
+    def settle(self) -> None:
+        """As IKeyValue says."""
+        own = self.own
+        if not own.settled:
+            self._own(Delta(own.owner, own.generation, own.version, own.version + 1, {}, settled=True))
 
     def write(self, changes: Mapping[str, bytes | None], lifetime: Lifetime, stamp: Stamp) -> Step | None:
         """
@@ -104,58 +155,120 @@ class Store:
         }
         return self._step(puts) if puts else None
 
-    def take(self, delta: Delta) -> frozenset[str]:
-        """
-        Bring an owner's namespace forward; gives the keys whose live entry changed.
+    # What others say
 
+    def take(self, delta: Delta, horizon: int) -> News | None:
+        """
+        Bring another owner's namespace forward; None if nothing was new.
+
+        What was written after `horizon`, in milliseconds, is too far ahead.
         Taking the same again, or older, changes nothing; of what does not join
-        on to the known version nothing is taken.
+        on to the known version nothing is taken. Raises DeltaError.
         """
-        namespace = self._namespaces.get(delta.owner)
-        if namespace is None:
-            namespace = self._namespaces[delta.owner] = Namespace(delta.owner)
-        return self._refresh(self._note(namespace, namespace.take(delta)))
-
-    def reach(self, owner: str, reachable: bool) -> frozenset[str]:
-        """Show or hide an owner's leases; gives the keys whose live entry changed."""
-        if reachable is (owner not in self._unreachable):
-            return frozenset()
-        (self._unreachable.discard if reachable else self._unreachable.add)(owner)
+        owner = delta.owner
+        if owner == self.own.owner:
+            return None
         namespace = self._namespaces.get(owner)
-        entries = namespace.entries.values() if namespace is not None else ()
-        return self._refresh(entry.key for entry in entries if entry.lifetime is Lifetime.LEASE)
+        if namespace is None:
+            _check_owner(owner, len(self._namespaces))
+            namespace = Namespace(owner, self._tombstones)
+        if not namespace.wants(delta):
+            return None
+        _check_delta(namespace, delta)
+        self._namespaces[owner] = namespace
+        durable = _touched_durable(namespace, delta)
+        touched = namespace.take(delta)
+        for key in touched:
+            entry = namespace.get(key)
+            if entry is not None and entry.written.milliseconds > horizon:
+                self._ahead[owner, key] = entry.written.milliseconds
+            elif self._ahead:
+                self._ahead.pop((owner, key), None)
+        news = News(self._refresh(self._note(namespace, touched)), durable)
+        self._publish(namespace)
+        return news
+
+    def missing(self, owner: str, known: Known) -> Delta | None:
+        """As IReplica says."""
+        return self._namespaces[owner].missing(known) if owner in self._known else None
+
+    def judge(self, owner: str, dead: bool) -> frozenset[str]:
+        """Drop the leases of an owner that died; gives the keys whose live entry changed."""
+        namespace = self._namespaces.get(owner)
+        if namespace is None and dead and len(self._namespaces) < OWNERS_LIMIT:
+            # What is heard of it after its death has no leases either.
+            namespace = self._namespaces[owner] = Namespace(owner, self._tombstones)
+        if namespace is None or namespace is self.own or namespace.dead is dead:
+            return frozenset()
+        changed: frozenset[str] = frozenset()
+        if dead:
+            changed = self._drop(namespace, namespace.die())
+        else:
+            namespace.dead = False
+        self._publish(namespace)
+        return changed
+
+    def passing(self, owner: str) -> bool:
+        """Whether leases of an owner's former generation are shown."""
+        namespace = self._namespaces.get(owner)
+        return namespace is not None and namespace.passing
+
+    def expire(self, owner: str) -> frozenset[str]:
+        """Drop the leases of an owner's former generation; gives the keys whose live entry changed."""
+        namespace = self._namespaces.get(owner)
+        return frozenset() if namespace is None else self._drop(namespace, namespace.expire())
+
+    def forget(self, owner: str) -> bool:
+        """As IReplica says; of this node nothing is forgotten."""
+        namespace = self._namespaces.get(owner)
+        if namespace is None:
+            return True
+        if namespace is self.own or any(map(_is_durable, (*namespace.entries.values(), *namespace.former.values()))):
+            return False
+        self._drop(namespace, namespace.die())
+        del self._namespaces[owner]
+        if self._known.pop(owner, None) is not None:
+            self._told(owner)
+        return True
+
+    # How it is done
+
+    def _own(self, delta: Delta) -> frozenset[str]:
+        changed = self._refresh(self._note(self.own, self.own.take(delta)))
+        self._publish(self.own)
+        return changed
 
     def _step(self, puts: Mapping[str, Entry | None]) -> Step:
         own = self.own
         before = {key: own.entries.get(key) for key in puts}
         delta = Delta(own.owner, own.generation, own.version, own.version + 1, puts)
-        return Step(delta, before, self.take(delta))
+        return Step(delta, before, self._own(delta))
+
+    def _publish(self, namespace: Namespace) -> None:
+        owner, known = namespace.owner, namespace.known
+        if known.generation and self._known.get(owner) != known:
+            self._known[owner] = known
+            self._told(owner)
+
+    def _drop(self, namespace: Namespace, keys: Iterable[str]) -> frozenset[str]:
+        for key in keys:
+            self._ahead.pop((namespace.owner, key), None)
+        return self._refresh(self._note(namespace, keys))
 
     def _check(self, puts: Mapping[str, Entry | None]) -> None:
-        own = self.own
-        size, count = own.size, len(own.entries)
         for key, entry in puts.items():
-            before = own.entries.get(key)
-            if before is not None:
-                size, count = size - weigh(key, before.value), count - 1
             if entry is not None:
                 check_entry(key, entry.value)
-                size, count = size + weigh(key, entry.value), count + 1
-        # What frees room is always allowed, also where `restore` went over a limit.
-        if size > max(NAMESPACE_LIMIT, own.size):
-            raise LimitError(
-                "namespace", f"keys and values of one node may have {NAMESPACE_LIMIT} bytes together, not {size}"
-            )
-        if count > max(KEYS_LIMIT, len(own.entries)):
-            raise LimitError("keys", f"one node may have {KEYS_LIMIT} keys, not {count}")
+        _check_size(self.own, puts)
 
     def _note(self, namespace: Namespace, touched: Iterable[str]) -> Iterable[str]:
         owner = namespace.owner
         for key in touched:
             owners = self._owners.get(key, ())
-            if (key in namespace.entries) is (owner in owners):
+            said = namespace.get(key) is not None
+            if said is (owner in owners):
                 continue
-            if key in namespace.entries:
+            if said:
                 self._owners[key] = (*owners, owner) if owners else namespace.alone
             elif len(owners) > 1:
                 self._owners[key] = tuple(name for name in owners if name != owner)
@@ -180,9 +293,13 @@ class Store:
         return frozenset(changed)
 
     def _pick(self, key: str) -> Entry | None:
-        entries = (self._namespaces[owner].entries[key] for owner in self._owners.get(key, ()))
-        live = (one for one in entries if one.lifetime is Lifetime.DURABLE or one.owner not in self._unreachable)
-        return max(live, key=_last_written, default=None)
+        entries = (self._namespaces[owner].get(key) for owner in self._owners.get(key, ()))
+        return max((entry for entry in entries if entry is not None), key=self._rank, default=None)
+
+    def _rank(self, entry: Entry) -> tuple[bool, Stamp, str]:
+        # A restored entry has the stamp of its first writing; the owner breaks the
+        # tie that a badly behaved clock could make.
+        return (entry.owner, entry.key) not in self._ahead, entry.written, entry.owner
 
 
 def check_entry(key: str, value: bytes) -> None:
@@ -197,7 +314,55 @@ def check_entry(key: str, value: bytes) -> None:
         raise LimitError("value", f"the value of {key!r} has {len(value)} bytes; {VALUE_LIMIT} are allowed")
 
 
-def _last_written(entry: Entry) -> tuple[Stamp, str]:
-    # A restored entry has the stamp of its first writing; the owner breaks the
-    # tie that a badly behaved clock could make.
-    return entry.written, entry.owner
+def _check_size(namespace: Namespace, puts: Mapping[str, Entry | None], whole: bool = False) -> None:
+    size, count = (0, 0) if whole else (namespace.size, len(namespace.entries))
+    for key, entry in puts.items():
+        before = None if whole else namespace.entries.get(key)
+        if before is not None:
+            size, count = size - weigh(key, before.value), count - 1
+        if entry is not None:
+            size, count = size + weigh(key, entry.value), count + 1
+    # What frees room is always allowed, also where `restore` went over a limit.
+    if size > max(NAMESPACE_LIMIT, namespace.size):
+        raise LimitError(
+            "namespace", f"keys and values of one node may have {NAMESPACE_LIMIT} bytes together, not {size}"
+        )
+    if count > max(KEYS_LIMIT, len(namespace.entries)):
+        raise LimitError("keys", f"one node may have {KEYS_LIMIT} keys, not {count}")
+
+
+def _check_owner(owner: str, owners: int) -> None:
+    if not 0 < len(owner.encode(errors="replace")) <= OWNER_LIMIT:
+        raise DeltaError(owner, "owners", f"a name has 1 to {OWNER_LIMIT} bytes")
+    if owners >= OWNERS_LIMIT:
+        raise DeltaError(owner, "owners", f"{OWNERS_LIMIT} owners are known already")
+
+
+def _check_delta(namespace: Namespace, delta: Delta) -> None:
+    if not 0 <= delta.since <= delta.version:
+        raise DeltaError(delta.owner, "form", f"it leads from {delta.since} to {delta.version}")
+    try:
+        for key, entry in delta.changes.items():
+            check_entry(key, b"" if entry is None else entry.value)
+            # The order of versions is what `missing` relies on.
+            if entry is not None and not (
+                entry.key == key and entry.owner == delta.owner and delta.since < entry.version <= delta.version
+            ):
+                raise DeltaError(
+                    delta.owner, "form", f"{key[:40]!r} is not an entry of it between {delta.since} and {delta.version}"
+                )
+        _check_size(namespace, delta.changes, delta.since == 0)
+    except LimitError as error:
+        raise DeltaError(delta.owner, error.limit, error.sentence) from None
+
+
+def _touched_durable(namespace: Namespace, delta: Delta) -> frozenset[str] | None:
+    entries, changes = namespace.entries, delta.changes
+    if delta.since == 0:
+        durable = any(map(_is_durable, changes.values())) or any(map(_is_durable, entries.values()))
+        return None if durable else frozenset()
+    return frozenset(key for key, entry in changes.items() if _is_durable(entry) or _is_durable(entries.get(key)))
+
+
+def _is_durable(entry: Entry | None) -> bool:
+    return entry is not None and entry.lifetime is Lifetime.DURABLE

@@ -210,7 +210,11 @@ class Views(Service):
     def _tell_synced(self) -> None:
         """Tell a reason at once, and that there is none only when all that was told is folded."""
         reason = self._local.unsynced()
-        if reason == self.unsynced.value or (reason is None and (self._unfolded or not self._local.settled)):
+        if reason is None and (self._unfolded or not self._local.settled):
+            return
+        if reason is None and self.running:
+            self._store.settle()
+        if reason == self.unsynced.value:
             return
         log.info("synced" if reason is None else "not synced: {reason}", reason=reason)
         self.unsynced.publish(reason)

@@ -12,10 +12,10 @@ from zope.interface import implementer
 
 from dcosnet.interfaces import IKeyValue
 from dcosnet.io.turns import Turns
-from dcosnet.model.delta import Delta
 from dcosnet.kv.store import Store
 from dcosnet.kv.subscription import Subscription
 from dcosnet.model.cell import Cell
+from dcosnet.model.delta import Delta
 from dcosnet.model.entry import Entry, Lifetime
 from dcosnet.model.facts import Facts, Leader
 from dcosnet.model.member import Member
@@ -73,7 +73,11 @@ class MemoryStore:
     def hear(self, owner, values):
         stamp = self._stamp(owner)
         entries = {key: Entry(key, owner, value, Lifetime.LEASE, 1, stamp, stamp) for key, value in values.items()}
-        self._tell(self.core.take(Delta(owner, self.time, 0, 1, entries)))
+        news = self.core.take(Delta(owner, self.time, 0, 1, entries, settled=True), horizon=self.time)
+        self._tell(news.changed)
+
+    def settle(self):
+        self.core.settle()
 
     def get(self, key):
         return self.core.live.get(key)
@@ -201,6 +205,22 @@ def test_names_are_denied_only_when_all_that_was_told_is_served():
             assert rig.zone(apex).unsynced is not None or names == len(MANY)
     assert rig.views.unsynced.value is None
     assert len(set(served)) > 3, served
+
+
+@pytest.mark.parametrize("sources", [(), ("files",), ("files", "mesos")])
+def test_the_store_is_settled_once_all_sources_have_told(sources):
+    """What this node said before its restart is void then; with no source that is at once."""
+    rig = Rig(*sources)
+    rig.settle()
+    assert rig.store.core.own.settled is (not sources)
+    for source in sources:
+        assert not rig.store.core.own.settled
+        rig.sources[source].tell(of(*MANY[:2]))
+        rig.turn()
+        assert not rig.store.core.own.settled
+        rig.settle()
+    assert rig.store.core.own.settled
+    assert len(rig.store.core.own.entries) == 1 + (2 if sources else 0)
 
 
 def test_that_something_is_missing_is_told_before_anything_is_gone():
