@@ -13,10 +13,12 @@ import attrs
 
 from dcosnet.model.delta import Known
 from dcosnet.model.member import MemberState
+from dcosnet.sim.node import Node
 from dcosnet.sim.simulation import Simulation
 
 GONE = (MemberState.UNREACHABLE, MemberState.DEAD)
-KIBIBYTE = bytes(range(256)) * 4
+REPAIRING = ("digest", "frontier", "have", "pull", "change", "piece", "nothing")
+"""Frames that bring together what differs."""
 SETTLED = 15.0
 """Seconds after a start until a cluster is at rest: links that nobody wants are closed by then."""
 
@@ -46,7 +48,7 @@ def pick(cluster: Simulation) -> str:
 
 @attrs.frozen
 class Spread:
-    """A write: seconds until all knew it, hops of the last delivery, and octets on all links for each octet and node."""
+    """A write: seconds until all knew it, the most hops, and octets on all links for each octet and node."""
 
     seconds: float
     hops: int
@@ -177,33 +179,44 @@ def pausing(cluster: Simulation, seconds: float, share: float = 0.32) -> Slander
 
 @attrs.frozen
 class OneWay:
-    """Seconds until the sick nodes were gone everywhere and stayed so, and which healthy ones were thought gone at the end."""
+    """What healthy nodes thought of nodes that send in vain, and of each other."""
 
     seconds: float
+    """Until the sick were gone for all of them."""
+    settled: float
+    """Until nobody changed his mind any more."""
     slandered: int
+    """How many healthy ones were gone for some healthy one at some time."""
 
 
 def one_way(cluster: Simulation, break_it: Callable[[Simulation, str], None], watched: float = 60.0) -> OneWay:
-    """One node in a hundred sends in vain; the figures are of the time after which nothing changes any more."""
+    """One node in a hundred sends in vain."""
     names = [node.name for node in cluster.up]
     sick = set(cluster.rng.sample(names, max(1, len(names) // 100)))
+    healthy = [node for node in cluster.up if node.name not in sick]
     began = last = cluster.now
+    slandered: set[str] = set()
 
     def verdict(observer: str, member: str, state: MemberState) -> None:
         nonlocal last
-        # That it goes from unreachable to dead is no other opinion.
-        if observer not in sick and not (member in sick and state is MemberState.DEAD):
-            last = cluster.now
+        if observer in sick:
+            return
+        if member in sick:
+            # That it goes from unreachable to dead is no other opinion.
+            last = last if state is MemberState.DEAD else cluster.now
+        elif state in GONE:
+            slandered.add(member)
+
+    def removed() -> bool:
+        return all(node.states.get(name) in GONE for node in healthy for name in sick)
 
     cluster.verdicts.append(verdict)
     for name in sorted(sick):
         break_it(cluster, name)
-    cluster.run(watched)
+    seconds = cluster.run_until(removed, watched, step=0.01)
+    cluster.run(watched - seconds)
     cluster.verdicts.remove(verdict)
-    healthy = [node for node in cluster.up if node.name not in sick]
-    slandered = {name for node in healthy for name, state in node.states.items() if name not in sick and state in GONE}
-    removed = all(node.states.get(name) in GONE for node in healthy for name in sick)
-    return OneWay(last - began if removed else watched, len(slandered))
+    return OneWay(seconds, last - began, len(slandered))
 
 
 # A12
@@ -242,34 +255,38 @@ def mass_start(seed: int, count: int, within: float = 10.0, limit: float = 120.0
 
 @attrs.frozen
 class Repair:
-    """Octets on all links beside the idle ones, and seconds, until a node had what it had missed."""
+    """Octets of the exchange of digests and keys on all links, and seconds, until a node had what it had missed."""
 
-    octets: float
+    octets: int
     seconds: float
 
 
 def repair(cluster: Simulation, keys: int, missed: int, limit: float = 60.0) -> Repair:
-    """Of many keys some are written while one node is cut off, shortly enough not to be dead."""
+    """Of many keys some are written while one node is cut off, too shortly to be dead."""
     names = [node.name for node in cluster.up]
+    mine = keys // len(names)
     for name in names:
-        mine = keys // len(names)
         for start in range(0, mine, 1000):
-            last = cluster.write(name, {f"{name}/{n}": b"value" for n in range(start, min(mine, start + 1000))})
+            cluster.write(name, {f"{name}/{n}": b"value" for n in range(start, min(mine, start + 1000))})
+    cluster.run(1.0)
     cluster.run_until(cluster.equal, 600.0, step=1.0)
-    cluster.run(SETTLED)
-    per_second = idle(cluster, 20.0) * len(names)
-    away = names[-1]
+    away, writers = names[-1], names[:-1]
     cluster.partition([away])
     cluster.run(2.5)
-    writers = names[:-1]
-    for n in range(missed):
-        last = cluster.write(writers[n % len(writers)], {f"{writers[n % len(writers)]}/{n}": b"other"})
+    writes = [
+        cluster.write(writers[n % len(writers)], {f"{writers[n % len(writers)]}/{n % mine}": b"other"})
+        for n in range(missed)
+    ]
     cluster.run(1.0)
-    before = cluster.sent()
+    before = sum(map(_repairing, cluster.up))
     cluster.heal()
-    took = cluster.run_until(lambda: cluster.knows(last)() and cluster.equal(), limit, step=0.01)
+    took = cluster.run_until(lambda: cluster.knows(writes[-1])() and cluster.equal(), limit, step=0.01)
     cluster.run(1.0)
-    return Repair(cluster.sent() - before - per_second * (took + 1.0), took)
+    return Repair(sum(map(_repairing, cluster.up)) - before, took)
+
+
+def _repairing(node: Node) -> int:
+    return sum(node.octets_in[kind] for kind in REPAIRING)
 
 
 # A18

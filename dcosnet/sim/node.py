@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from dcosnet.gossip.cluster import Cluster, Options
+from dcosnet.gossip.counts import KINDS
 from dcosnet.gossip.effects import Dial, Event, Hang, LinkRefused, MembersChanged, Paused, Write
 from dcosnet.gossip.messages import Reason
 from dcosnet.kv.service import KeyValue
@@ -38,7 +39,7 @@ SYNC = 0.002
 """Seconds for a commit of the journal, in a thread of its own."""
 
 _DISK = Path("/disk")
-_LENGTH = Layout(">I")
+_HEAD = Layout(">IB")
 _REFUSALS = 64
 
 
@@ -95,6 +96,8 @@ class Node:
         """Whether it is to run: it was started, or will be, and nobody ended it."""
         self.refusals: list[LinkRefused] = []
         self.pauses = 0
+        self.octets_in = dict.fromkeys(KINDS.values(), 0)
+        """By kind of frame, whatever process there was."""
         self.states: dict[str, MemberState] = {}
         """What this process last found of each member."""
         self._rng = rng
@@ -124,7 +127,7 @@ class Node:
         assert self.process is None, f"{self.name} runs already"
         self.meant = self.host.up = True
         identity = Identity(self.name, f"{self.authority}/{self.cluster}", self.expired)
-        self.process = self.network.process(self.host, identity, _cost)
+        self.process = self.network.process(self.host, identity, self._cost)
         self.process.put(self._boot)
 
     def kill(self) -> None:
@@ -324,6 +327,16 @@ class Node:
         self.core.stored(owner, known, self.clock.now)
         self._out()
 
+    def _cost(self, data: bytes) -> float:
+        """CPU time of the frames in what was written at once; they are counted on the way."""
+        at, frames = 0, 0
+        while at < len(data):
+            length, kind = _HEAD.unpack_from(data, at)
+            self.octets_in[KINDS[kind]] += _HEAD.size + length
+            at += _HEAD.size + length
+            frames += 1
+        return frames * FRAME_COST
+
     def _forget(self) -> None:
         """What the shell would have written down of the peers, and what ends with the process."""
         if self.process is not None and self.process.running:
@@ -378,12 +391,3 @@ class _Timer:
     def fire(self) -> None:
         if self._call is not None:
             self._call()
-
-
-def _cost(data: bytes) -> float:
-    """CPU time of the frames in what was written at once."""
-    at, frames = 0, 0
-    while at < len(data):
-        at += 5 + _LENGTH.unpack_from(data, at)[0]
-        frames += 1
-    return frames * FRAME_COST
