@@ -226,7 +226,8 @@ class IReplica(Interface):
 
         Writes are readable meanwhile; durable ones are not acknowledged. To be
         called no later than the turn in which the store was started: a fresh
-        store makes its journal with the first durable write of a later turn.
+        store makes its journal with the first durable write of a later turn. It
+        does nothing to a store that is not fresh.
         """
 
     def recovered() -> None:
@@ -259,7 +260,12 @@ class IMembership(Interface):
         """How each of `members` fares, at the moment; asked when somebody looks."""
 
     def refusals() -> Sequence[Refusal]:
-        """The peers that were refused lately or refused this node, the last one first; a bounded number."""
+        """
+        The peers that were refused, or refused this node, in the last ten minutes; the last one first, a bounded number.
+
+        Those that somebody should look at: not what belongs to the daily work
+        of links (a peer that leaves, a link that nobody wants or that is double).
+        """
 
 
 # --- read models ------------------------------------------------------------
@@ -285,6 +291,13 @@ class IViews(Interface):
     snapshot: Cell[Snapshot] = Attribute("All keys, decoded. Changed keys are the store's, and member/<name>.")
     vips: Cell[Mapping[str, Vip]] = Attribute("VIPs with at least one backend, by str(VipKey). Changed keys are those.")
     unsynced: Cell[str | None] = Attribute("Why an absent name may not be denied, or None. Published when it changes.")
+
+    def refresh() -> int:
+        """
+        Ask every node, this one too, to say anew what it is.
+
+        `snapshot.nodes` shows who has: whose `refresh` is at least the number that this gives.
+        """
 
 
 class IZone(IContribution):

@@ -8,12 +8,15 @@ exchanged; they are folded from the accusations in the records, and from time.
 An edge is what the rings want between two members; it is down when either end
 accuses the other of its present generation and incarnation. Judged is from
 where this node stands: who can be walked to from here by edges that are up is
-heard here, and only who is heard counts as an observer. A member is unreachable
+heard here, and only who is heard counts as an observer. Observers are a
+member's neighbours on the rings of all; once it is unreachable they stay the
+same, since new neighbours have no opinion yet. A member is unreachable
 
 1. when three fifths of the observers that are heard accuse it, or
 2. when three fifths of its edges to observers that are not so judged are down,
    whoever accuses: a node that can be heard but hears nobody is as gone, or
-3. when none of its observers is heard, and no edge leads to it.
+3. when none of its observers is heard and no edge leads to it, unless its own
+   word that it lost them has come here.
 
 The first rule goes before the second, so that a survivor is not condemned for
 accusing the many who died around it.
@@ -75,7 +78,7 @@ class MemberView:
 
 
 class _Member:
-    __slots__ = ("accused", "agreed", "dead", "flaps", "held_until", "record", "since", "state", "unreachable")
+    __slots__ = ("accused", "agreed", "dead", "flaps", "held_until", "jury", "record", "since", "state", "unreachable")
 
     def __init__(self, record: Record, now: float, *, dead: bool) -> None:
         self.record = record
@@ -86,6 +89,8 @@ class _Member:
         """Who accuses it, since when; also of what is past by now."""
         self.unreachable: float | None = None
         """Since when the observers say so."""
+        self.jury: frozenset[str] | None = None
+        """Who its observers were when they began to say so."""
         self.agreed = 1.0
         self.held_until = now
         self.flaps: deque[float] = deque(maxlen=16)
@@ -187,7 +192,7 @@ class Table:
 
     def observes(self, name: str) -> bool:
         """Whether this node is one whose word counts on a member."""
-        return name in self.ring and name in self.ring.neighbours(self.name)
+        return name in self.wanted
 
     def accuses(self, name: str) -> bool:
         """Whether this node accuses a member of what it now is."""
@@ -276,7 +281,7 @@ class Table:
             before, member.record = member.record, record
             if _life(record) > _life(before):
                 member.dead = False
-                member.unreachable = None
+                member.unreachable = member.jury = None
                 if record.generation > before.generation:
                     member.flaps.clear()
                     member.held_until = now
@@ -346,7 +351,7 @@ class Table:
             self._set(name, member, MemberState.DEAD, now)
             return
         if agreed is None:
-            member.unreachable = None
+            member.unreachable = member.jury = None
             if member.state is MemberState.UNREACHABLE and now < member.held_until:
                 self._judge_later(member.held_until)
             else:
@@ -355,6 +360,7 @@ class Table:
         member.agreed = agreed
         if member.unreachable is None:
             member.unreachable = now
+            member.jury = self.ring.neighbours(name)
             self._flap(member, now)
         dies = member.unreachable + self._patience(member)
         if now >= dies:
@@ -386,8 +392,7 @@ class Table:
         member.since = now
         self._changed.add(name)
         self._place(name, member)
-        if state in (MemberState.DEAD, MemberState.LEFT):
-            self._dirty = True  # its neighbours have others now
+        self._dirty = True  # others have other neighbours now
 
     def _refute(self, now: float) -> None:
         """If others say that this node is gone, say that it is not."""
@@ -411,16 +416,16 @@ class Table:
         suspects = {name for name in self.ring if name != self.name and self._touched(name)}
         suspects |= {name for name in self.ring if name not in heard}
         for name in suspects:
-            observers = (self.ring.neighbours(name) & heard) - {name}
+            observers = self._observers(name) & heard
             accusers = sum(self._accusation(one, name) is not None for one in observers)
             agreed = _agreement(accusers, len(observers))
             if agreed is not None:
                 verdicts[name] = agreed
-            elif not observers and name not in heard:
+            elif not observers and name not in heard and not self._is_orphan(name, heard):
                 verdicts[name] = 1.0
         condemned = verdicts.keys() | frozenset()
         for name in suspects - condemned:
-            observers = (self.ring.neighbours(name) & heard) - {name} - condemned
+            observers = (self._observers(name) & heard) - condemned
             agreed = _agreement(sum(self._down(one, name) for one in observers), len(observers))
             if agreed is not None:
                 verdicts[name] = agreed
@@ -435,11 +440,36 @@ class Table:
         heard, frontier = {self.name}, [self.name]
         while frontier:
             here = frontier.pop()
-            for name in self.ring.neighbours(here):
+            for name in self._edges(here):
                 if name not in heard and not self._down(here, name):
                     heard.add(name)
                     frontier.append(name)
         return frozenset(heard)
+
+    def _observers(self, name: str) -> frozenset[str]:
+        """Whose word counts on a member."""
+        jury = self._members[name].jury
+        return self.ring.neighbours(name) if jury is None or jury.isdisjoint(self.live) else jury
+
+    def _edges(self, name: str) -> Iterable[str]:
+        """With whom a member is linked, as far as all can tell alike."""
+        for other in self._observers(name):
+            if other in self.ring and name in self._observers(other):
+                yield other
+
+    def _is_orphan(self, name: str, heard: frozenset[str]) -> bool:
+        """
+        Whether a member of which no observer is heard has itself told us that it lost them.
+
+        Its word came here, so it is on this side of whatever has split; of one
+        on the other side we could not know.
+        """
+        observers = self._observers(name)
+        lost = sum(self._accusation(name, other) is not None for other in observers)
+        accused = any(
+            self._accusation(accuser, name) is not None for accuser in self._members[name].accused if accuser in heard
+        )
+        return _agreement(lost, len(observers)) is not None and not accused
 
     def _down(self, one: str, other: str) -> bool:
         return self._accusation(one, other) is not None or self._accusation(other, one) is not None

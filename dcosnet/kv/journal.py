@@ -16,6 +16,7 @@ from dcosnet.io.disk import Disk
 from dcosnet.kv import records
 from dcosnet.kv.log import Log
 from dcosnet.kv.records import Contents
+from dcosnet.model.delta import Delta
 from dcosnet.model.entry import Entry
 
 
@@ -38,6 +39,10 @@ class Journal:
     def __init__(self, directory: Path, disk: Disk) -> None:
         self.path = directory / "journal"
         self.log = Log(self.path, disk)
+        self.fresh = False
+        """Whether there was no journal, or not a whole one."""
+        self.last: Delta | None = None
+        """What a damaged one said, in its own generation."""
         self.torn_bytes = 0
         """How much of a write that was cut short was dropped at the start."""
         self.damaged: Path | None = None
@@ -73,11 +78,13 @@ class Journal:
                 f"its keys are those of node {contents.owner!r}, and this is {owner!r}",
                 "set node.name back, or move the file away to start without them",
             )
+        self.fresh = contents.end == 0 or contents.damage is not None
         generation = max(contents.generation + 1, least_generation)
         self.log.assume(owner, generation, contents.entries)
         if contents.damage is None:
             self.torn_bytes = len(data) - contents.end
         else:
+            self.last = Delta(owner, contents.generation, 0, contents.version, contents.entries, bare=True)
             self.damaged = self.path.with_name(f"journal.damaged-{generation}")
             try:
                 self._disk.unlink(self.damaged)

@@ -8,6 +8,7 @@ those made while another fsync is under way share the next one.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ParamSpec, Protocol
@@ -88,6 +89,10 @@ class KeyValue(Service):
         self._followers: list[Callable[[str], None]] = []
         self._expiries: dict[str, Timer] = {}
         self._opened = False
+        self.fresh = False
+        self._recovering = False
+        # What the journal is to begin with once this node has recovered.
+        self._renewal: tuple[int, Mapping[str, Entry]] | None = None
         self._flying: tuple[Batch, list[Deferred[None]]] | None = None
         self._waiting: tuple[Batch, list[Deferred[None]]] | None = None
         self._idle: list[Deferred[None]] = []
@@ -117,8 +122,9 @@ class KeyValue(Service):
         if step is not None:
             self._writes[lifetime] += len(step.delta.changes)
             self._tell(step.changed)
-            if self._concerns_disk(step):
-                return self._enqueue(step)
+        sought = [key for key, value in changes.items() if value is None] if self._recovering else []
+        if sought or (step is not None and self._concerns_disk(step)):
+            return self._enqueue(step, sought)
         return self._acknowledge(changes)
 
     def settle(self) -> None:
@@ -194,6 +200,38 @@ class KeyValue(Service):
         self._watch_former(owner)
         return forgotten
 
+    def recover(self) -> None:
+        """As IReplica says."""
+        if self.fresh and not self._recovering:
+            self._recovering = True
+            self._store.recover(self.journal.last)
+            log.info("{path} is new: asks other nodes for the keys of this one", path=str(self.journal.path))
+
+    def recovered(self) -> None:
+        """
+        As IReplica says.
+
+        What was found was acknowledged once, so it is not taken back when the
+        disk refuses: it goes there with the next durable write.
+        """
+        if not self._recovering:
+            return
+        self._recovering = False
+        found = self._store.recovered()
+        own = self._store.own
+        batch, _ = self._gather()
+        batch.rebase(found.said)
+        durable = {key: entry for key, entry in own.durable().items() if key not in batch.before}
+        durable |= {key: entry for key, entry in batch.before.items() if entry is not None}
+        self._renewal = own.generation, durable
+        self._later(self._fly)
+        self._tell(found.changed)
+        log.info(
+            "recovered {keys} durable keys of this node; generation {generation}",
+            keys=len(found.said),
+            generation=own.generation,
+        )
+
     # IService
 
     def privilegedStartService(self) -> None:
@@ -220,10 +258,16 @@ class KeyValue(Service):
                 path=str(self.journal.path),
                 bytes=self.journal.torn_bytes,
             )
-        try:
-            self.journal.begin(contents.version)
-        except OSError as error:
-            self._refused(error)
+        self.fresh = self.journal.fresh
+        if self.fresh:
+            # Made on the next turn, or when all is known that is to be in it:
+            # until then the next start is to recover as well.
+            self._gather()
+        else:
+            try:
+                self.journal.begin(contents.version)
+            except OSError as error:
+                self._refused(error)
         log.info(
             "{path} holds {keys} durable keys; generation {generation} began",
             path=str(self.journal.path),
@@ -236,6 +280,11 @@ class KeyValue(Service):
         super().stopService()
         while self._expiries:
             self._expiries.popitem()[1].cancel()
+        if self._recovering and self._waiting is not None:
+            waiters, self._waiting = self._waiting[1], None
+            error = OSError(errno.ECANCELED, "stopped before this node had recovered its keys", str(self.journal.path))
+            for waiter in waiters:
+                waiter.errback(error)
         idle: Deferred[None] = Deferred()
         self._idle.append(idle)
         idle.addCallback(lambda _: self.journal.close())
@@ -310,31 +359,43 @@ class KeyValue(Service):
                 return _wait(waiters)
         return succeed(None)
 
-    def _enqueue(self, step: Step) -> Deferred[None]:
+    def _gather(self) -> tuple[Batch, list[Deferred[None]]]:
+        """What goes to disk next; at the earliest on the next turn, so that the writes of this one go together."""
         if self._waiting is None:
             self._waiting = (Batch(), [])
-            # The next turn, so that the writes of this one go together.
             self._later(self._fly)
-        batch, waiters = self._waiting
-        batch.add(step)
+        self._waiting[0].version = self._store.own.version
+        return self._waiting
+
+    def _enqueue(self, step: Step | None, sought: Iterable[str]) -> Deferred[None]:
+        batch, waiters = self._gather()
+        if step is not None:
+            batch.add(step)
+        batch.delete(sought)
         return _wait(waiters)
 
     def _fly(self) -> None:
-        if self._flying is not None or self._waiting is None:
+        if self._flying is not None or self._waiting is None or self._recovering:
             return
         self._flying, self._waiting = self._waiting, None
         batch = self._flying[0]
-        self._in_thread(lambda: self.journal.commit(batch.version, batch.changes)).addCallbacks(
-            self._landed, self._crashed
-        )
+        renewal, self._renewal = self._renewal, None
+
+        def commit() -> None:
+            if renewal is not None:
+                self.journal.log.assume(self.node, *renewal)
+            self.journal.commit(batch.version, batch.changes)
+
+        self._in_thread(commit).addCallbacks(self._landed, self._crashed)
 
     def _landed(self, _: None) -> None:
-        self._commits += 1
+        self.fresh = False
         if self._refusing:
             self._refusing = False
             log.info("{path} takes durable writes again", path=str(self.journal.path))
         assert self._flying is not None
-        waiters, self._flying = self._flying[1], None
+        (batch, waiters), self._flying = self._flying, None
+        self._commits += bool(batch.keys)
         self._fly()
         for waiter in waiters:
             waiter.callback(None)

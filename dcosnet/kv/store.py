@@ -78,6 +78,14 @@ class Step:
     changed: frozenset[str]
 
 
+@attrs.frozen
+class Found:
+    """What others knew of this node, and the keys whose live entry is another one now."""
+
+    said: Mapping[str, Entry]
+    changed: frozenset[str]
+
+
 class Store:
     """
     All entries that this node knows.
@@ -102,6 +110,10 @@ class Store:
         self._known: dict[str, Known] = {}
         self.known: Mapping[str, Known] = MappingProxyType(self._known)
         """Of each owner that is not hidden."""
+        # While this node recovers: what others know of it, and which keys were written here.
+        self._past: Namespace | None = None
+        self._lost: Mapping[str, Entry | None] = {}
+        self._meanwhile: set[str] = set()
         self._ahead: dict[tuple[str, str], int] = {}
         self._live: dict[str, Entry] = {}
         self.live: Mapping[str, Entry] = MappingProxyType(self._live)
@@ -127,6 +139,8 @@ class Store:
         Raises LimitError, and then nothing is written.
         """
         own = self.own
+        if self._past is not None:
+            self._meanwhile.update(changes)
         version = own.version + 1
         puts: dict[str, Entry | None] = {}
         for key, value in changes.items():
@@ -155,6 +169,36 @@ class Store:
         }
         return self._step(puts) if puts else None
 
+    def recover(self, lost: Delta | None) -> None:
+        """
+        Hide what this node says, and take what others know of it; `lost` is what a damaged journal said.
+        """
+        owner = self.own.owner
+        self._past = Namespace(owner)
+        self._past.dead = True  # leases of before are nobody's
+        if lost is not None:
+            self._lost = lost.changes
+            self._past.take(lost)
+        if self._known.pop(owner, None) is not None:
+            self._told(owner)
+
+    def recovered(self) -> Found:
+        """
+        Say again what others knew, but of the keys that were written meanwhile; in a generation greater than theirs.
+        """
+        past, own = self._past, self.own
+        assert past is not None, "it does not recover"
+        said = {**past.former, **past.entries}
+        puts: dict[str, Entry | None] = dict.fromkeys(self._lost.keys() - said.keys() - self._meanwhile)
+        for key, entry in said.items():
+            if key not in self._meanwhile and own.entries.get(key) in (None, self._lost.get(key)):
+                puts[key] = attrs.evolve(entry, version=own.version + 1)
+        self._past, self._lost, self._meanwhile = None, {}, set()
+        own.generation = max(own.generation, past.generation + 1)
+        changed = self._step(puts).changed if puts else frozenset()
+        self._publish(own)
+        return Found(said, changed)
+
     # What others say
 
     def take(self, delta: Delta, horizon: int) -> News | None:
@@ -167,7 +211,7 @@ class Store:
         """
         owner = delta.owner
         if owner == self.own.owner:
-            return None
+            return self._take_past(delta)
         namespace = self._namespaces.get(owner)
         if namespace is None:
             _check_owner(owner, len(self._namespaces))
@@ -244,8 +288,17 @@ class Store:
         delta = Delta(own.owner, own.generation, own.version, own.version + 1, puts)
         return Step(delta, before, self._own(delta))
 
+    def _take_past(self, delta: Delta) -> News | None:
+        if self._past is None or not self._past.wants(delta):
+            return None
+        _check_delta(self._past, delta)
+        self._past.take(delta)
+        return News(frozenset(), frozenset())
+
     def _publish(self, namespace: Namespace) -> None:
         owner, known = namespace.owner, namespace.known
+        if namespace is self.own and self._past is not None:
+            return
         if known.generation and self._known.get(owner) != known:
             self._known[owner] = known
             self._told(owner)

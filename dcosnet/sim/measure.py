@@ -8,12 +8,14 @@ bounds that go with them are in `bench/gossip.py` and in the tests.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from random import Random
 
 import attrs
 
 from dcosnet.model.delta import Known
 from dcosnet.model.member import MemberState
-from dcosnet.sim.node import Node
+from dcosnet.sim.node import Node, Written
+from dcosnet.sim.peer import Peer, Peers
 from dcosnet.sim.simulation import Simulation
 
 GONE = (MemberState.UNREACHABLE, MemberState.DEAD)
@@ -145,14 +147,14 @@ class Slander:
 
 
 def pausing(cluster: Simulation, seconds: float, share: float = 0.32) -> Slander:
-    """A share of the nodes stands still again and again, for 2 to 20 s each time."""
+    """A share of the nodes stands still again and again, for 2 to 20 s each time, and runs 30 ms to 10 s between."""
     rng = cluster.rng
     names = [node.name for node in cluster.up]
     ill = set(rng.sample(names, round(share * len(names))))
-    counts = {state: 0 for state in MemberState}
+    counts = dict.fromkeys(MemberState, 0)
     of_paused = 0
 
-    def verdict(observer: str, member: str, state: MemberState) -> None:
+    def verdict(_: str, member: str, state: MemberState) -> None:
         nonlocal of_paused
         if member not in ill:
             counts[state] += 1
@@ -163,7 +165,7 @@ def pausing(cluster: Simulation, seconds: float, share: float = 0.32) -> Slander
         if cluster.now < end:
             length = rng.uniform(2.0, 20.0)
             cluster.pause(name, length)
-            cluster.clock.at(cluster.now + length + rng.uniform(2.0, 20.0), again, name)
+            cluster.clock.at(cluster.now + length + _between(rng), again, name)
 
     end = cluster.now + seconds
     for name in sorted(ill):
@@ -172,6 +174,11 @@ def pausing(cluster: Simulation, seconds: float, share: float = 0.32) -> Slander
     cluster.run(seconds)
     cluster.verdicts.remove(verdict)
     return Slander(counts[MemberState.DEAD], counts[MemberState.UNREACHABLE], of_paused)
+
+
+def _between(rng: Random) -> float:
+    # The short runs are the bad ones: enough to suspect others, too little to hear them.
+    return 10.0 ** rng.uniform(-1.5, 1.0)
 
 
 # A11
@@ -307,19 +314,119 @@ def slow_reader(cluster: Simulation, octets: float = 1024.0, writes: int = 30) -
     kept = 0
     times: list[float] = []
     others = [node for node in cluster.up if node.name != slow]
+
+    def others_know() -> bool:
+        return written.known is not None and all(node.store.known()[written.node] >= written.known for node in others)
+
     for _ in range(writes):
-        name = cluster.rng.choice(others).name
-        written = cluster.write(name, {"measured": cluster.rng.randbytes(1024)})
-        cluster.run(0.001)
-        times.append(
-            cluster.run_until(
-                lambda: all(
-                    written.known is not None and node.store.known()[written.node] >= written.known for node in others
-                ),
-                limit=10.0,
-                step=0.001,
-            )
-        )
+        written = cluster.write(cluster.rng.choice(others).name, {"measured": cluster.rng.randbytes(1024)})
+        times.append(cluster.run_until(others_know, limit=10.0, step=0.001))
         cluster.run(0.2)
-        kept = max(kept, max(node.kept_for(slow) for node in others))
+        kept = max(kept, *(node.kept_for(slow) for node in others))
     return SlowReader(kept, percentile(times, 0.99))
+
+
+# A15, A16
+
+
+@attrs.frozen
+class Durability:
+    """Writes that were acknowledged, and how many of them were not there in the end."""
+
+    steps: int
+    acknowledged: int
+    lost: int
+
+
+def crashes(seed: int, count: int, steps: int) -> Durability:
+    """Durable writes, while nodes lose power or are killed and start again with their disks."""
+    return _torment(seed, count, steps, _crash)
+
+
+def wipes(seed: int, count: int, steps: int) -> Durability:
+    """Durable writes, while one node at a time loses its disk right after a write was acknowledged."""
+    return _torment(seed, count, steps, _wipe)
+
+
+def _crash(cluster: Simulation, name: str) -> None:
+    cluster.rng.choice((Simulation.kill, Simulation.stop))(cluster, name)
+    cluster.restart(name)
+
+
+def _wipe(cluster: Simulation, name: str) -> None:
+    cluster.stop(name)
+    cluster.restart(name, wipe=True)
+    # One disk at a time: until it has its own again, no other is lost.
+    cluster.run_until(lambda: cluster.whole() and not any(node.core.recovering for node in cluster.up), 60.0)
+
+
+def _torment(seed: int, count: int, steps: int, harm: Callable[[Simulation, str], None]) -> Durability:
+    cluster = settled(seed, count)
+    rng = cluster.rng
+    last: dict[str, list[Written]] = {}
+    for step in range(steps):
+        name = rng.choice(sorted(cluster.nodes))
+        if cluster.nodes[name].running:
+            key = f"{name}/{rng.randrange(3)}"
+            written = cluster.write(name, {key: b"%d" % step}, durable=True)
+            last.setdefault(key, []).append(written)
+            cluster.wait(written, rng.choice((0.001, 0.003, 0.1)))
+        if rng.random() < 0.3:
+            harm(cluster, name)
+    cluster.run(30.0)
+    acknowledged, lost = 0, 0
+    for key, writes in last.items():
+        # The last acknowledged one, or one that was asked for after it.
+        done = [n for n, written in enumerate(writes) if written.acknowledged is not None]
+        acknowledged += len(done)
+        if done:
+            allowed = {written.changes[key] for written in writes[done[-1] :]}
+            lost += sum((entry := node.store.get(key)) is None or entry.value not in allowed for node in cluster.up)
+    return Durability(steps, acknowledged, lost)
+
+
+# The same of the models
+
+
+def lose_peer(cluster: Peers, how: Callable[[Peers, Peer], None], limit: float = 200.0) -> float:
+    """Seconds until 99 % of the others take a peer for gone."""
+    peer = cluster.rng.choice(cluster.up)
+    how(cluster, peer)
+    return cluster.run_until(lambda: cluster.agree(peer.number, *GONE), limit, step=0.01)
+
+
+def peers_pausing(cluster: Peers, seconds: float, share: float = 0.32) -> int:
+    """As `pausing`: how often somebody took a peer for gone that never paused."""
+    rng = cluster.rng
+    ill = {peer.number for peer in rng.sample(cluster.peers, round(share * len(cluster.peers)))}
+    end = cluster.clock.now + seconds
+    slander = 0
+
+    def again(peer: Peer) -> None:
+        if cluster.clock.now < end:
+            length = rng.uniform(2.0, 20.0)
+            peer.process.pause(length)
+            cluster.clock.at(cluster.clock.now + length + _between(rng), again, peer)
+
+    for peer in cluster.peers:
+        if peer.number in ill:
+            cluster.clock.at(cluster.clock.now + rng.uniform(0.0, 20.0), again, peer)
+    before = {peer.number: dict(peer.states) for peer in cluster.peers}
+    while cluster.clock.now < end:
+        cluster.run(0.5)
+        for peer in cluster.peers:
+            held = before[peer.number]
+            slander += sum(
+                state in GONE and held[other] not in GONE and other not in ill for other, state in peer.states.items()
+            )
+            before[peer.number] = dict(peer.states)
+    return slander
+
+
+def split_peers(cluster: Peers, seconds: float, limit: float = 900.0) -> float:
+    """Two halves apart for so long; how long they take to be one again, `limit` if they do not."""
+    half = len(cluster.peers) // 2
+    cluster.part(cluster.peers[:half], cluster.peers[half:])
+    cluster.run(seconds)
+    cluster.network.heal()
+    return cluster.run_until(cluster.whole, limit)

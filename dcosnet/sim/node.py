@@ -56,10 +56,15 @@ class Written:
     acknowledged: float | None = None
     refused: str | None = None
 
+    @property
+    def over(self) -> bool:
+        """Whether it is known what became of it."""
+        return self.acknowledged is not None or self.refused is not None
+
 
 @attrs.frozen
 class Watch:
-    """Who is told of what nodes find: verdicts (observer, member, state), and keys (observer, owner, known, from whom)."""
+    """Who is told what nodes find: verdicts (observer, member, state), keys (observer, owner, known, from whom)."""
 
     verdict: Callable[[str, str, MemberState], None]
     keys: Callable[[str, str, Known, str | None], None]

@@ -80,6 +80,13 @@ class Simulation:
             self.run(step)
         return self.clock.now - began
 
+    def wait(self, written: Written, limit: float = 1.0) -> bool:
+        """Let time pass until a write is acknowledged or refused, at most so long; whether it was acknowledged."""
+        end = self.clock.now + limit
+        while not written.over and self.clock.now < end:
+            self.run(0.001)
+        return written.acknowledged is not None
+
     # Nodes
 
     def add(self, name: str, address: str | None = None, *, cluster: str = "sim", seeds: Iterable[str] = ()) -> Node:

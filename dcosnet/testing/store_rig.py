@@ -31,6 +31,8 @@ class StoreRig:
         """The host's time, which may also go back."""
         self.disk = FragileDisk() if disk is None else disk
         self.held = False
+        self.recovers = False
+        """Whether a start asks other nodes what they know, until the test says that it has recovered."""
         self.start()
 
     def start(self) -> None:
@@ -47,7 +49,10 @@ class StoreRig:
             self._in_thread,
         )
         self.store.privilegedStartService()
+        if self.recovers:
+            self.store.recover()
         self.store.startService()
+        self.turn()
 
     def turn(self) -> None:
         """Run what is due on the next turn."""

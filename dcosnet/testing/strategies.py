@@ -146,6 +146,8 @@ nodes = st.builds(
     public_addresses=st.lists(addresses(), max_size=2, unique=True).map(lambda some: tuple(sorted(some, key=sort_key))),
     version=st.just("0.1.0"),
     started_at=st.floats(0, 2e9),
+    updated=st.floats(0, 2e9),
+    refresh=st.integers(0, 1000),
 )
 members = st.builds(
     Member,

@@ -31,13 +31,14 @@ from dcosnet.model.task import Task
 from dcosnet.model.vip import Vip
 from dcosnet.model.zone import Zone
 from dcosnet.views.local import LocalKeys
+from dcosnet.views.presence import Presence
 from dcosnet.views.values import (
     decode_agent,
     decode_framework,
     decode_leader,
     decode_node,
+    decode_refresh,
     decode_task,
-    encode_node,
 )
 from dcosnet.views.viptable import VipTable
 from dcosnet.views.zones import TASKS, ZOOKEEPER, TaskZone, ZooKeeperZone, concerns_leader, fixed_zones
@@ -101,10 +102,13 @@ class Views(Service):
         sources: Iterable[ITaskSource],
         folds: Iterable[IFold],
         later: Later,
+        wall: Callable[[], float],
         slice_size: int = SLICE,
     ) -> None:
         self._node = node
         self._slice = slice_size
+        self._wall = wall
+        self._presence = Presence(node)
         self._store = store
         self._membership = membership
         self._folds = tuple(folds)
@@ -115,6 +119,7 @@ class Views(Service):
             "framework": _Reading(_plain(decode_framework)),
             "agent": _Reading(_plain(decode_agent)),
             "leader": _Reading(_plain(decode_leader)),
+            "refresh": _Reading(_plain(decode_refresh)),
         }
         self._unreadable: set[str] = set()
         self._table = VipTable()
@@ -130,7 +135,8 @@ class Views(Service):
         self._folding = self._writing = False
         self._made = 0
         self._members_told: Mapping[str, Member] = {}
-        reason = self._local.unsynced()
+        self._peers_missing = membership.unsynced.value
+        reason = self._reason()
         self.snapshot: Cell[Snapshot] = Cell(self._take_snapshot(), later)
         self.vips: Cell[Mapping[str, Vip]] = Cell(self._table.vips, later)
         self.unsynced: Cell[str | None] = Cell(reason, later)
@@ -147,9 +153,10 @@ class Views(Service):
     def startService(self) -> None:
         """Tell the store of this node, and follow the store and the members."""
         super().startService()
-        self._store.write({f"node/{self._node.name}": encode_node(self._node)}, Lifetime.LEASE)
+        self._say_presence()
         self._stop.append(self._store.subscribe("", self._take_entries))
         self._stop.append(self._membership.members.subscribe(self._take_members))
+        self._stop.append(self._membership.unsynced.subscribe(self._take_peers_missing))
         self._write_later()
 
     def stopService(self) -> None:
@@ -159,7 +166,17 @@ class Views(Service):
         self._unfolded.clear()
         super().stopService()
 
+    def refresh(self) -> int:
+        """The number is known here at once, and answered when the store has told it."""
+        number, changes = self._presence.ask(owned.value for owned in self.snapshot.value.nodes.values())
+        self._store.write(changes, Lifetime.LEASE)
+        return number
+
     # From facts to keys
+
+    def _say_presence(self) -> None:
+        if self._presence.due:
+            self._store.write(self._presence.say(self._wall()), Lifetime.LEASE)
 
     def _sink(self, source: str) -> Callable[[Facts], None]:
         def take(facts: Facts) -> None:
@@ -175,6 +192,14 @@ class Views(Service):
         names = self._members_told.keys() | members.keys() if changed is None else changed
         self._members_told = members
         self._publish(frozenset(f"member/{name}" for name in names))
+
+    def _take_peers_missing(self, reason: str | None, _changed: Changed) -> None:
+        # As it was delivered, not as it is: by then the store has told what the peers said.
+        self._peers_missing = reason
+        self._tell_synced()
+
+    def _reason(self) -> str | None:
+        return self._local.unsynced() or self._peers_missing
 
     def _write_later(self) -> None:
         if self.running and not self._writing and not self._local.settled:
@@ -209,12 +234,10 @@ class Views(Service):
 
     def _tell_synced(self) -> None:
         """Tell a reason at once, and that there is none only when all that was told is folded."""
-        reason = self._local.unsynced()
-        if reason is None and (self._unfolded or not self._local.settled):
-            return
-        if reason is None and self.running:
-            self._store.settle()
-        if reason == self.unsynced.value:
+        reason, whole = self._reason(), self._local.settled and not self._unfolded
+        if whole and self.running and self._local.unsynced() is None:
+            self._store.settle()  # whether peers have been heard is another matter
+        if reason == self.unsynced.value or (reason is None and not whole):
             return
         log.info("synced" if reason is None else "not synced: {reason}", reason=reason)
         self.unsynced.publish(reason)
@@ -245,6 +268,7 @@ class Views(Service):
             self._made = 0
             self._later(heap.keep)
         self._write_later()  # where another node tells now what this one told
+        self._say_presence()  # where somebody asked for it
         if self._unfolded:
             self._folding = True
             self._later(self._fold)
@@ -269,6 +293,8 @@ class Views(Service):
         else:
             if isinstance(owned.value, Task):
                 self._local.take_owner(owned.value.id, owned.owner)
+            elif isinstance(owned.value, int):
+                self._presence.hear(owned.value)
 
     def _owner_of(self, key: str) -> str | None:
         entry = self._store.get(key)

@@ -26,6 +26,7 @@ _AGE = attrgetter("milliseconds", "counter", "node")
 # Many tasks have the same label.
 _parse = lru_cache(4096)(parse)
 _ACTIVE = (TaskState.RUNNING, TaskState.KILLING)
+_GONE = (MemberState.UNREACHABLE, MemberState.DEAD)
 
 
 def backends(task: Task) -> Iterable[tuple[VipKey, Backend]]:
@@ -60,8 +61,11 @@ class VipTable:
     """
     The table with its indices; `vips` is a live view by str(VipKey).
 
-    A backend of an unreachable member is left out, unless that would leave the
-    VIP with none: then the verdict is more likely wrong than all of them gone.
+    A backend of an unreachable or dead member is left out, unless that would
+    leave the VIP with none: then the verdict is more likely wrong than all of
+    them gone. A host counts as reachable if no verdict speaks of it: no member
+    has its address, or one has left, which says nothing of the host. A member
+    that is alive speaks for an address that it shares with one that is gone.
     """
 
     def __init__(self) -> None:
@@ -95,12 +99,10 @@ class VipTable:
         return min((stamp for stamp in stamps if stamp is not None), key=_AGE, default=None)
 
     def _take_members(self, snapshot: Snapshot) -> set[str]:
-        unreachable = frozenset(
-            address
-            for member in snapshot.members.values()
-            if member.state is not MemberState.ALIVE
-            for address in member.addresses
-        )
+        members = snapshot.members.values()
+        alive = {address for one in members if one.state is MemberState.ALIVE for address in one.addresses}
+        gone = {address for one in members if one.state in _GONE for address in one.addresses}
+        unreachable = frozenset(gone - alive)
         moved, self._unreachable = unreachable ^ self._unreachable, unreachable
         return {name for address in moved for key in self._agents.get(address, ()) for name in self._of_task[key]}
 

@@ -116,8 +116,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.rig.crash()
         # What was never written has no place in the file: a cut leaves a part
         # of the next record, or whatever stood in its blocks.
-        with self.rig.store.journal.path.open("ab") as file:
-            file.write(tail)
+        if self.rig.store.journal.path.exists():
+            with self.rig.store.journal.path.open("ab") as file:
+                file.write(tail)
         self.pending = []
         self.rig.held = False
         self.rig.disk.refuse = {}

@@ -10,7 +10,7 @@ import attrs
 import pytest
 from twisted.internet.protocol import ServerFactory
 
-from dcosnet.interfaces import IRestResource, ITaskSource, IViews, IZone
+from dcosnet.interfaces import IMembership, IRestResource, ITaskSource, IViews, IZone
 from dcosnet.model.facts import Problem, SourceStatus
 from dcosnet.model.metric import Histogram, Metric, Sample
 from dcosnet.ops.connections import Bounded
@@ -18,7 +18,9 @@ from dcosnet.ops.counts import OpsMetrics
 from dcosnet.ops.http import Counts, encode
 from dcosnet.ops.rest.hosts import Hosts
 from dcosnet.ops.rest.livez import Live
+from dcosnet.ops.rest.members import Members
 from dcosnet.ops.rest.metrics import Metrics, make_registry
+from dcosnet.ops.rest.nodes import Nodes
 from dcosnet.ops.rest.page import Page
 from dcosnet.ops.rest.readyz import Ready
 from dcosnet.ops.rest.records import Records
@@ -44,18 +46,20 @@ def make(toolbox) -> dict[str, IRestResource]:
         Services(zones),
         Tasks(views),
         Sources(sources),
+        Members("host-a", toolbox[IMembership]),
+        Nodes(views, toolbox.reactor),
         Status(toolbox, lambda: 12.5),
         Live(),
         Ready(toolbox),
         Metrics(make_registry([OpsMetrics(toolbox, Counts(), Bounded(ServerFactory()))])),
-        Page(toolbox, views, zones, sources, lambda: 12.5),
+        Page(toolbox, views, zones, sources, toolbox[IMembership], lambda: 12.5),
     ]
     return {resource.path: resource for resource in resources}
 
 
 PATHS = [
-    "/", "/livez", "/metrics", "/readyz", "/v1/hosts/<name>", "/v1/records", "/v1/services/<name>",
-    "/v1/sources", "/v1/status", "/v1/tasks", "/v1/version", "/v1/vips",
+    "/", "/livez", "/metrics", "/readyz", "/v1/hosts/<name>", "/v1/members", "/v1/nodes", "/v1/records",
+    "/v1/services/<name>", "/v1/sources", "/v1/status", "/v1/tasks", "/v1/version", "/v1/vips",
 ]  # fmt: skip
 
 

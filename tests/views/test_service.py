@@ -14,7 +14,6 @@ from dcosnet.interfaces import IKeyValue
 from dcosnet.io.turns import Turns
 from dcosnet.kv.store import Store
 from dcosnet.kv.subscription import Subscription
-from dcosnet.model.cell import Cell
 from dcosnet.model.delta import Delta
 from dcosnet.model.entry import Entry, Lifetime
 from dcosnet.model.facts import Facts, Leader
@@ -24,8 +23,9 @@ from dcosnet.model.node import Node
 from dcosnet.model.stamp import Stamp
 from dcosnet.model.task import Port, Task, TaskId
 from dcosnet.testing import strategies
+from dcosnet.testing.fake_membership import FakeMembership
 from dcosnet.views.service import Views
-from dcosnet.views.values import encode_leader, encode_task
+from dcosnet.views.values import encode_leader, encode_node, encode_refresh, encode_task
 from dcosnet.views.zones import TASKS, ZOOKEEPER
 
 HERE, THERE = ip_address("10.0.0.1"), ip_address("10.0.0.2")
@@ -95,11 +95,6 @@ class Source:
         self.tell = sink
 
 
-class Membership:
-    def __init__(self, later):
-        self.members = Cell({"host-a": Member("host-a", (HERE,))}, later)
-
-
 class Fold:
     """Remembers whether it was given each key that changed."""
 
@@ -118,13 +113,21 @@ class Fold:
 
 
 class Rig:
-    def __init__(self, *names, slice_size=2):
-        self.reactor = Reactor()
+    def __init__(self, *names, slice_size=2, unsynced=None):
+        self.reactor, self.wall = Reactor(), 1000.0
         later = Turns(self.reactor).later
-        self.store, self.membership, self.fold = MemoryStore(later), Membership(later), Fold()
+        self.store, self.fold = MemoryStore(later), Fold()
+        self.membership = FakeMembership([Member("host-a", (HERE,))], later, unsynced)
         self.sources = {name: Source(name) for name in names}
         self.views = Views(
-            Node("host-a", HERE), self.store, self.membership, self.sources.values(), [self.fold], later, slice_size
+            Node("host-a", HERE),
+            self.store,
+            self.membership,
+            self.sources.values(),
+            [self.fold],
+            later,
+            lambda: self.wall,
+            slice_size,
         )
         self.views.startService()
 
@@ -293,9 +296,7 @@ def test_an_agents_node_takes_its_tasks_over_from_the_leading_masters():
     rig.sources["mesos"].tell(of(far, leader=Leader(MASTER, ())))
     rig.settle()
     assert far.id.key in rig.store.core.own.entries
-    rig.membership.members.publish(
-        {"host-a": Member("host-a", (HERE,)), "host-b": Member("host-b", (THERE,))}, frozenset({"host-b"})
-    )
+    rig.membership.put(Member("host-b", (THERE,)))
     rig.settle()
     assert far.id.key in rig.store.core.own.entries, "nobody else tells of it yet"
     rig.store.hear("host-b", {far.id.key: encode_task(far, {})})
@@ -336,6 +337,91 @@ def test_an_unreadable_leader_costs_only_itself():
     rig.settle()
     assert not rig.views.snapshot.value.leaders
     assert len(rig.views.snapshot.value.tasks) == 1
+
+
+def test_a_name_is_not_denied_before_a_peer_has_told_what_it_knows():
+    """A node that has just joined knows its own tasks only; an absent name may be another host's."""
+    rig = Rig("files", unsynced="no peer has been heard yet")
+    rig.sources["files"].tell(of(task("web")))
+    rig.settle()
+    assert f"web.shop.agentip.{TASKS}" in rig.zone(TASKS).records
+    assert rig.zone(TASKS).unsynced == "no peer has been heard yet"
+    assert rig.store.core.own.settled, "it has said all that it knows; whom it has heard is another matter"
+    rig.store.hear("host-b", {each.id.key: encode_task(each, {}) for each in MANY})
+    rig.membership.unsynced.publish(None)
+    while rig.reactor.due:
+        rig.turn()
+        names = sum(name.count(".agentip.") for name in rig.zone(TASKS).records)
+        assert rig.zone(TASKS).unsynced is not None or names == 1 + len(MANY)
+    assert rig.views.unsynced.value is None
+
+
+def test_a_source_of_our_own_is_waited_for_when_the_peers_are_heard():
+    rig = Rig("files", unsynced="no peer has been heard yet")
+    rig.membership.unsynced.publish(None)
+    rig.settle()
+    assert rig.views.unsynced.value == "source files has not been read yet"
+
+
+def present(rig, name="host-a"):
+    return rig.views.snapshot.value.nodes[f"node/{name}"].value
+
+
+def test_a_node_says_anew_what_it_is_when_somebody_asks():
+    """With the time and the number of the question, so that the asker sees that this is the answer."""
+    rig = Rig()
+    rig.settle()
+    assert (present(rig).updated, present(rig).refresh) == (1000.0, 0)
+    rig.wall = 1060.0
+    rig.store.hear("host-b", {"refresh/host-b": encode_refresh(3)})
+    rig.settle()
+    assert (present(rig).updated, present(rig).refresh) == (1060.0, 3)
+
+
+def test_a_question_that_was_answered_is_not_answered_again():
+    """Nor is one with a number that is not greater: who asked with it has an answer already."""
+    rig = Rig()
+    rig.store.hear("host-b", {"refresh/host-b": encode_refresh(3)})
+    rig.settle()
+    rig.wall = 1060.0
+    for asker, number in (("host-b", 3), ("host-c", 2), ("host-d", 3)):
+        rig.store.hear(asker, {f"refresh/{asker}": encode_refresh(number)})
+        rig.settle()
+    assert (present(rig).updated, present(rig).refresh) == (1000.0, 3)
+
+
+def test_many_questions_at_once_are_answered_by_one_write():
+    """Bounded work, however many ask."""
+    rig = Rig(slice_size=100)
+    rig.settle()
+    before = rig.store.core.own.version
+    for number in range(1, 20):
+        rig.store.hear(f"asker-{number}", {f"refresh/asker-{number}": encode_refresh(number)})
+    rig.settle()
+    assert present(rig).refresh == 19
+    assert rig.store.core.own.version == before + 1
+
+
+def test_a_question_has_a_greater_number_than_any_answer():
+    """Also than those of nodes that answered others, whose questions are not heard here any more."""
+    rig = Rig()
+    other = Node("host-b", THERE, refresh=7)
+    rig.store.hear("host-b", {"node/host-b": encode_node(other)})
+    rig.settle()
+    rig.wall = 1060.0
+    assert rig.views.refresh() == 8
+    rig.settle()
+    assert (present(rig).updated, present(rig).refresh) == (1060.0, 8)
+    assert present(rig, "host-b") == other
+    assert rig.views.refresh() == 9
+
+
+@pytest.mark.parametrize("value", [b"", b"nonsense", encode_refresh(2**53 + 1), encode_refresh(-1)])
+def test_an_unreadable_question_is_no_question(value):
+    rig = Rig()
+    rig.store.hear("host-b", {"refresh/host-b": value})
+    rig.settle()
+    assert present(rig).refresh == 0
 
 
 turns = st.lists(

@@ -43,7 +43,7 @@ class Rig:
         later = Turns(store.clock).later
         self.store = store
         self.source = Told()
-        self.views = Views(NODE, store.store, Membership(NODE, later), [self.source], [], later)
+        self.views = Views(NODE, store.store, Membership(NODE, later), [self.source], [], later, store.clock.seconds)
         self.history: list[tuple[bool, str | None]] = []
         zone = next(one for one in self.views.zones if one.apex == TASKS)
         zone.zone.subscribe(lambda value, _changed: self.history.append((NAME in value.records, value.unsynced)))
