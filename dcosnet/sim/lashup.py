@@ -229,7 +229,7 @@ class Lashup(Peer):
                     frontier.append(other)
         if len(self._records) > len(self.states):  # else the start is not over
             for other in self.states:
-                self.states[other] = MemberState.ALIVE if other in seen else MemberState.UNREACHABLE
+                self.find(other, MemberState.ALIVE if other in seen else MemberState.UNREACHABLE)
 
     # Keys
 

@@ -178,7 +178,7 @@ def pausing(cluster: Simulation, seconds: float, share: float = 0.32) -> Slander
 
 def _between(rng: Random) -> float:
     # The short runs are the bad ones: enough to suspect others, too little to hear them.
-    return 10.0 ** rng.uniform(-1.5, 1.0)
+    return float(10.0 ** rng.uniform(-1.5, 1.0))
 
 
 # A11
@@ -400,7 +400,6 @@ def peers_pausing(cluster: Peers, seconds: float, share: float = 0.32) -> int:
     rng = cluster.rng
     ill = {peer.number for peer in rng.sample(cluster.peers, round(share * len(cluster.peers)))}
     end = cluster.clock.now + seconds
-    slander = 0
 
     def again(peer: Peer) -> None:
         if cluster.clock.now < end:
@@ -411,20 +410,13 @@ def peers_pausing(cluster: Peers, seconds: float, share: float = 0.32) -> int:
     for peer in cluster.peers:
         if peer.number in ill:
             cluster.clock.at(cluster.clock.now + rng.uniform(0.0, 20.0), again, peer)
-    before = {peer.number: dict(peer.states) for peer in cluster.peers}
-    while cluster.clock.now < end:
-        cluster.run(0.5)
-        for peer in cluster.peers:
-            held = before[peer.number]
-            slander += sum(
-                state in GONE and held[other] not in GONE and other not in ill for other, state in peer.states.items()
-            )
-            before[peer.number] = dict(peer.states)
-    return slander
+    cluster.run(seconds)
+    return sum(count for peer in cluster.peers for other, count in peer.losses.items() if other not in ill)
 
 
 def split_peers(cluster: Peers, seconds: float, limit: float = 900.0) -> float:
     """Two halves apart for so long; how long they take to be one again, `limit` if they do not."""
+    cluster.run(SETTLED)
     half = len(cluster.peers) // 2
     cluster.part(cluster.peers[:half], cluster.peers[half:])
     cluster.run(seconds)

@@ -56,8 +56,6 @@ class Memberlist(Peer):
         self.lifeguard = lifeguard
         self.incarnation = 1
         self.health = 0
-        self.suspected: set[int] = set()
-        """Whom this peer has ever suspected: false accusations for comparison."""
         self._others: dict[int, _Other] = {}
         self._order_of_probes: list[int] = []
         self._queue: dict[int, tuple[int, tuple[str, int, int, int]]] = {}
@@ -215,10 +213,9 @@ class Memberlist(Peer):
         other.state, other.incarnation, other.since = kind, incarnation, self.now
         other.suspicion += 1
         other.confirmed = {source}
-        self.states[about] = MemberState.DEAD if kind == DEAD else MemberState.ALIVE
+        self.find(about, MemberState.DEAD if kind == DEAD else MemberState.ALIVE)
         self._tell(news)
         if kind == SUSPECT:
-            self.suspected.add(about)
             self._time(about, other)
 
     def _confirm(self, about: int, other: _Other, news: tuple[str, int, int, int]) -> None:

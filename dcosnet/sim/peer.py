@@ -7,6 +7,7 @@ them, as far as detection, healing and idle traffic follow from these.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from random import Random
@@ -30,6 +31,8 @@ class Peer:
         self.process = process
         self.rng = rng
         self.states: dict[int, MemberState] = {}
+        self.losses: Counter[int] = Counter()
+        """How often it found that another one is gone."""
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
 
@@ -43,6 +46,12 @@ class Peer:
 
     def lost(self, peer: int) -> None:
         """A connection was closed by the other end's kernel."""
+
+    def find(self, other: int, state: MemberState) -> None:
+        """Think so of another peer."""
+        if state is not MemberState.ALIVE and self.states[other] is MemberState.ALIVE:
+            self.losses[other] += 1
+        self.states[other] = state
 
     def say(self, peer: int, message: Any, size: int) -> None:
         """Send so many octets."""
