@@ -182,6 +182,7 @@ class Cluster:
             self._options.addresses,
         )
         self.table = Table(own, now)
+        self.table.peers = self._of_peer.keys()
         self.set_clock(now, wall)
         self._health = Health(now)
         self._recovery = Recovery(self._replica, now)

@@ -32,7 +32,7 @@ class Rings:
         self._rings = [sorted((_places(name)[ring], name) for name in self._names) for ring in range(RINGS)]
         self._neighbours: dict[str, frozenset[str]] = {}
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in self._names
 
     def __iter__(self) -> Iterator[str]:

@@ -4,29 +4,13 @@ Who is there: the records of all members, and the verdicts that follow from them
 Each record is written by its member alone, so there is nothing to merge: of two
 the one with the greater (generation, sequence) is newer. Verdicts are not
 exchanged; they are folded from the accusations in the records, and from time.
-
-An edge is what the rings want between two members; it is down when either end
-accuses the other of its present generation and incarnation. Judged is from
-where this node stands: who can be walked to from here by edges that are up is
-heard here, and only who is heard counts as an observer. Observers are a
-member's neighbours on the rings of all; once it is unreachable they stay the
-same, since new neighbours have no opinion yet. A member is unreachable
-
-1. when three fifths of the observers that are heard accuse it, or
-2. when three fifths of its edges to observers that are not so judged are down,
-   whoever accuses: a node that can be heard but hears nobody is as gone, or
-3. when none of its observers is heard and no edge leads to it, unless its own
-   word that it lost them has come here.
-
-The first rule goes before the second, so that a survivor is not condemned for
-accusing the many who died around it.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from math import ceil
+from collections.abc import Set as AbstractSet
 
 import attrs
 import msgspec
@@ -35,9 +19,9 @@ from dcosnet.errors import PeerError
 from dcosnet.gossip.digest import Digest
 from dcosnet.gossip.messages import Accusation, Reason, Record, Told
 from dcosnet.gossip.rings import Rings
+from dcosnet.gossip.verdict import Court, usable
 from dcosnet.model.member import MemberState
 
-QUORUM = 0.6
 DEAD_AFTER, DEAD_LATEST = 5.0, 30.0
 """Seconds from unreachable to dead: if all observers agree, and if only just enough of them do."""
 
@@ -115,7 +99,11 @@ class Table:
         self.refutations = 0
         self.held_back = now
         """Verdicts of death wait for the longest time where unreachability began before this."""
+        self.peers: AbstractSet[str] = frozenset()
+        """Whom this node has links with; the caller keeps it up to date."""
         self._members: dict[str, _Member] = {}
+        self._accusing: set[str] = set()
+        """Who accuses anybody."""
         self._changed: set[str] = set()
         self._dirty = True
         self._judge_at: float | None = None
@@ -295,6 +283,7 @@ class Table:
     def _index(self, record: Record, before: Record | None, member: _Member, now: float) -> None:
         """Note with each accused member who accuses it."""
         name, past = record.name, () if before is None else before.accuses
+        (self._accusing.add if record.accuses else self._accusing.discard)(name)
         for accusation in past:
             if accusation not in record.accuses and accusation.name in self._members:
                 self._members[accusation.name].accused.pop(name, None)
@@ -305,8 +294,8 @@ class Table:
                 self._changed.add(accusation.name)
         if before is None:
             # Accusations may come before the record of whom they are about.
-            for accuser, other in self._members.items():
-                if any(one.name == name for one in other.record.accuses):
+            for accuser in self._accusing:
+                if any(one.name == name for one in self._members[accuser].record.accuses):
                     member.accused.setdefault(accuser, now)
 
     def _place(self, name: str, member: _Member) -> None:
@@ -324,7 +313,7 @@ class Table:
             times.append(self._judge_at)
         if self._dirty:
             # A thousand records in a burst are not a thousand walks of the graph.
-            times.append(self._judged_at + len(self._members) / 10_000)
+            times.append(self._judged_at + len(self._members) / 5_000)
         return min(times)
 
     def judge(self, now: float) -> frozenset[str]:
@@ -408,68 +397,20 @@ class Table:
         self._dirty = False
 
     def _verdicts(self) -> Mapping[str, float]:
-        """Who is unreachable, and how far its observers agree: 0 for just enough of them, 1 for all."""
-        if not any(member.accused for member in self._members.values()):
+        """Who is unreachable, and how far its observers agree."""
+        accusers: dict[str, set[str]] = {}
+        for accuser in self._accusing:
+            for one in self._members[accuser].record.accuses:
+                if self._is_present(one):
+                    accusers.setdefault(one.name, set()).add(accuser)
+        if not accusers:
             return {}
-        heard = self._heard()
-        verdicts: dict[str, float] = {}
-        suspects = {name for name in self.ring if name != self.name and self._touched(name)}
-        suspects |= {name for name in self.ring if name not in heard}
-        for name in suspects:
-            observers = self._observers(name) & heard
-            accusers = sum(self._accusation(one, name) is not None for one in observers)
-            agreed = _agreement(accusers, len(observers))
-            if agreed is not None:
-                verdicts[name] = agreed
-            elif not observers and name not in heard and not self._is_orphan(name, heard):
-                verdicts[name] = 1.0
-        condemned = verdicts.keys() | frozenset()
-        for name in suspects - condemned:
-            observers = (self._observers(name) & heard) - condemned
-            agreed = _agreement(sum(self._down(one, name) for one in observers), len(observers))
-            if agreed is not None:
-                verdicts[name] = agreed
-        return verdicts
-
-    def _touched(self, name: str) -> bool:
-        member = self._members[name]
-        return bool(member.accused or member.record.accuses)
-
-    def _heard(self) -> frozenset[str]:
-        """Whom one can walk to from here by edges that are up."""
-        heard, frontier = {self.name}, [self.name]
-        while frontier:
-            here = frontier.pop()
-            for name in self._edges(here):
-                if name not in heard and not self._down(here, name):
-                    heard.add(name)
-                    frontier.append(name)
-        return frozenset(heard)
-
-    def _observers(self, name: str) -> frozenset[str]:
-        """Whose word counts on a member."""
-        jury = self._members[name].jury
-        return self.ring.neighbours(name) if jury is None or jury.isdisjoint(self.live) else jury
-
-    def _edges(self, name: str) -> Iterable[str]:
-        """With whom a member is linked, as far as all can tell alike."""
-        for other in self._observers(name):
-            if other in self.ring and name in self._observers(other):
-                yield other
-
-    def _is_orphan(self, name: str, heard: frozenset[str]) -> bool:
-        """
-        Whether a member of which no observer is heard has itself told us that it lost them.
-
-        Its word came here, so it is on this side of whatever has split; of one
-        on the other side we could not know.
-        """
-        observers = self._observers(name)
-        lost = sum(self._accusation(name, other) is not None for other in observers)
-        accused = any(
-            self._accusation(accuser, name) is not None for accuser in self._members[name].accused if accuser in heard
-        )
-        return _agreement(lost, len(observers)) is not None and not accused
+        juries = {
+            name: member.jury
+            for name, member in self._members.items()
+            if member.jury is not None and usable(member.jury, self.live)
+        }
+        return Court(self.name, self.ring, accusers, juries, self.peers).verdicts()
 
     def _down(self, one: str, other: str) -> bool:
         return self._accusation(one, other) is not None or self._accusation(other, one) is not None
@@ -481,9 +422,13 @@ class Table:
             return None
         for one in self._members[accuser].record.accuses:
             if one.name == target:
-                # Of an incarnation that is not known here yet: the accuser has heard of it first.
-                return one if (one.generation, one.incarnation) >= _life(accused.record) else None
+                return one if self._is_present(one) else None
         return None
+
+    def _is_present(self, accusation: Accusation) -> bool:
+        """Whether it is about what the accused now is, or will be once we hear of it."""
+        accused = self._members.get(accusation.name)
+        return accused is not None and (accusation.generation, accusation.incarnation) >= _life(accused.record)
 
     # Memory
 
@@ -493,6 +438,7 @@ class Table:
         for name in names:
             self._unshared.discard(name)
             member = self._members.pop(name)
+            self._accusing.discard(name)
             for accusation in member.record.accuses:
                 if accusation.name in self._members:
                     self._members[accusation.name].accused.pop(name, None)
@@ -517,16 +463,6 @@ class Table:
             elif gone > SHARED_FOR and name not in self._unshared:
                 self._unshared.add(name)
                 self.digest.put(name, None)
-
-
-def _agreement(accusers: int, observers: int) -> float | None:
-    """None where too few agree; else from 0, just enough, to 1, all."""
-    if not observers:
-        return None
-    needed = max(1, ceil(QUORUM * observers))
-    if accusers < needed:
-        return None
-    return 1.0 if observers == needed else (accusers - needed) / (observers - needed)
 
 
 def _age(record: Record) -> tuple[int, int]:

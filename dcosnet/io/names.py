@@ -57,3 +57,38 @@ def resolver(reactor: Any) -> Resolve:
         )
 
     return resolve
+
+
+class Names:
+    """
+    Asks for a name once at a time, however many want to know it.
+
+    The resolver's threads are few and cannot be stopped: a name server that is
+    silent must not have all of them.
+    """
+
+    def __init__(self, resolve: Resolve) -> None:
+        self._resolve = resolve
+        self._asked: dict[str, Deferred[Address | None]] = {}
+        self._waiting: dict[str, list[Deferred[Address | None]]] = {}
+
+    def address(self, name: str) -> Deferred[Address | None]:
+        """As `Resolve`; who cancels it leaves the question to the others."""
+        waiter: Deferred[Address | None] = Deferred()
+        self._waiting.setdefault(name, []).append(waiter)
+        if name not in self._asked:
+            asked = self._asked[name] = self._resolve(name)
+            # An answer that is there already runs `_found` here.
+            asked.addCallback(self._found, name)
+        return waiter
+
+    def close(self) -> None:
+        """Leave nothing in the reactor; who waits hears that there is no address."""
+        for asked in list(self._asked.values()):
+            asked.cancel()
+
+    def _found(self, address: Address | None, name: str) -> None:
+        del self._asked[name]
+        for waiter in self._waiting.pop(name, ()):
+            if not waiter.called:
+                waiter.callback(address)

@@ -48,3 +48,7 @@ class Batch:
         for key in self.before.keys() & found.keys():
             self.before[key] = found[key]
             self.changes.setdefault(key, None)
+
+    def land(self) -> None:
+        """It is on disk: what it was made of is not needed any more."""
+        self.changes, self.before = {}, {}

@@ -43,20 +43,31 @@ class Log:
         self._compact_at = 0
         self._owner = ""
         self._generation = 0
+        self._settled = False
         self._entries: dict[str, Entry] = {}
 
     def assume(self, owner: str, generation: int, entries: Mapping[str, Entry]) -> None:
         """Let the next commit write a file with these entries, and what it is given."""
         self.rest()
-        self._trusted = False
+        self._trusted = self._settled = False
         self._owner, self._generation, self._entries = owner, generation, dict(entries)
 
-    def commit(self, version: int, changes: Mapping[str, Entry | None]) -> None:
-        """Put changes on disk as one record. Raises OSError, and then they do not count."""
+    @property
+    def generation(self) -> int:
+        """Of what it holds."""
+        return self._generation
+
+    def commit(self, version: int, changes: Mapping[str, Entry | None], settled: bool = False) -> None:
+        """
+        Put changes on disk as one record. Raises OSError, and then they do not count.
+
+        `settled` is of copies: whether their owner had told all by then.
+        """
+        self._settled = self._settled or settled
         if not self._trusted:
             self._entries = self._rewrite(version, _merge(dict(self._entries), changes))
             return
-        self._append(records.changes(version, changes))
+        self._append(records.changes(version, changes, self._settled))
         _merge(self._entries, changes)
         if self.size > self._compact_at:
             self._compact(version)
@@ -88,7 +99,7 @@ class Log:
         descriptor = self._disk.create(fresh)
         size = 0
         try:
-            for record in records.snapshot(self._owner, self._generation, version, entries.values()):
+            for record in records.snapshot(self._owner, self._generation, version, entries.values(), self._settled):
                 self._write(descriptor, record, size)
                 size += len(record)
             self._disk.sync(descriptor)

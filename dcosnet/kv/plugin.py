@@ -7,7 +7,7 @@ from functools import partial
 import msgspec
 from twisted.internet.threads import deferToThreadPool
 
-from dcosnet.interfaces import IKeyValue, IMetrics, IToolbox, Part
+from dcosnet.interfaces import IKeyValue, IMetrics, IReplica, IToolbox, Part
 from dcosnet.io.disk import Disk
 from dcosnet.kv.service import KeyValue
 
@@ -31,7 +31,7 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:  # noqa: ARG001 - 
     )
     return Part(
         service=store,
-        offers={IKeyValue: store},
+        offers={IKeyValue: store, IReplica: store},
         contributes=((IMetrics, store),),
         describe=store.describe,
     )

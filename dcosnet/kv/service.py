@@ -9,9 +9,10 @@ those made while another fsync is under way share the next one.
 from __future__ import annotations
 
 import errno
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, ParamSpec, Protocol
+from typing import Any, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
@@ -19,11 +20,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dcosnet.interfaces import IKeyValue, IMetrics
+from dcosnet.interfaces import IKeyValue, IMetrics, IReplica
 from dcosnet.io.disk import Disk
 from dcosnet.kv.batch import Batch
 from dcosnet.kv.clock import LEAP_MS, Clock
+from dcosnet.kv.copier import CallLater, Copier, InThread, Timer
+from dcosnet.kv.copies import Copies
 from dcosnet.kv.journal import Journal
+from dcosnet.kv.quorum import Quorum
 from dcosnet.kv.store import LIMITS, DeltaError, LimitError, Step, Store
 from dcosnet.kv.subscription import Receive, Subscription
 from dcosnet.model.cell import Later
@@ -34,27 +38,16 @@ from dcosnet.model.metric import Metric, Sample
 
 log = Logger()
 
-P = ParamSpec("P")
+T = TypeVar("T")
+
+WAITING_LIMIT = 65_536
+"""Writes that may wait for the disk or for other nodes; one more is refused."""
 
 FORMER_SECONDS = 10.0
 """How long leases of an owner's former generation are shown, if it does not settle."""
 
-InThread = Callable[[Callable[[], None]], "Deferred[None]"]
-"""Runs a blocking function elsewhere; called with one at a time for each file."""
 
-
-class Timer(Protocol):
-    """What `CallLater` gave, as Twisted's IDelayedCall."""
-
-    def cancel(self) -> None:
-        """Do not call."""
-
-
-CallLater = Callable[[float, Callable[[], None]], Timer]
-"""Calls a function after some seconds."""
-
-
-@implementer(IKeyValue, IMetrics)
+@implementer(IKeyValue, IReplica, IMetrics)
 class KeyValue(Service):
     """
     The store of one node, with its journal in `directory`, which need not be there.
@@ -83,6 +76,8 @@ class KeyValue(Service):
         self._clock = Clock(node)
         self._call_later = call_later
         self._seconds = seconds
+        self._copier = Copier(Copies(directory / "copies", disk), self._store.copy, later, call_later, in_thread)
+        self._quorum = Quorum()
         self._later = later
         self._in_thread = in_thread
         self._subscriptions: list[Subscription] = []
@@ -95,10 +90,14 @@ class KeyValue(Service):
         self._renewal: tuple[int, Mapping[str, Entry]] | None = None
         self._flying: tuple[Batch, list[Deferred[None]]] | None = None
         self._waiting: tuple[Batch, list[Deferred[None]]] | None = None
+        # On this disk, and not yet on enough others.
+        self._unconfirmed: deque[tuple[Batch, list[Deferred[None]]]] = deque()
+        self._waiters = 0
         self._idle: list[Deferred[None]] = []
         self._refusing = False
         self._writes = dict.fromkeys(Lifetime, 0)
-        self._limited = dict.fromkeys(LIMITS, 0)
+        self._limited = dict.fromkeys((*LIMITS, "waiting"), 0)
+        self._copies_dropped = 0
         self._refused_deltas = dict.fromkeys((*LIMITS, "owners", "form"), 0)
         self._commits = 0
         self._commits_refused = 0
@@ -115,6 +114,7 @@ class KeyValue(Service):
         """
         assert self._opened, "written before the store was started"
         try:
+            self._check_waiters(lifetime)
             step = self._store.write(changes, lifetime, self._clock.now(self._physical()))
         except LimitError as error:
             self._limited[error.limit] += 1
@@ -182,12 +182,19 @@ class KeyValue(Service):
             if entry is not None:
                 self._clock.observe(entry.written, physical)
         self._watch_former(delta.owner)
+        self._copier.note(delta.owner, news)
         self._tell(news.changed)
         return True
 
     def follow(self, told: Callable[[str], None]) -> Callable[[], None]:
         """As IReplica says."""
-        return _follow(self._followers, told)
+        self._followers.append(told)
+
+        def end() -> None:
+            if told in self._followers:
+                self._followers.remove(told)
+
+        return end
 
     def judge(self, owner: str, state: MemberState) -> None:
         """As IReplica says."""
@@ -197,6 +204,9 @@ class KeyValue(Service):
     def forget(self, owner: str) -> bool:
         """As IReplica says."""
         forgotten = self._store.forget(owner)
+        if forgotten:
+            self._quorum.forget(owner)
+            self._copier.drop(owner)
         self._watch_former(owner)
         return forgotten
 
@@ -218,6 +228,7 @@ class KeyValue(Service):
             return
         self._recovering = False
         found = self._store.recovered()
+        self._quorum.renew()
         own = self._store.own
         batch, _ = self._gather()
         batch.rebase(found.said)
@@ -232,6 +243,21 @@ class KeyValue(Service):
             generation=own.generation,
         )
 
+    def expect(self, copies: int) -> None:
+        """As IReplica says."""
+        self._quorum.copies = copies
+        self._acknowledge_copied()
+
+    def confirm(self, peer: str, known: Known) -> None:
+        """As IReplica says; of another generation of this node it says nothing."""
+        if known.generation == self.generation and peer != self.node:
+            self._quorum.confirm(peer, known.version)
+            self._acknowledge_copied()
+
+    def follow_copies(self, stored: Callable[[str, Known], None]) -> Callable[[], None]:
+        """As IReplica says."""
+        return self._copier.follow(stored)
+
     # IService
 
     def privilegedStartService(self) -> None:
@@ -244,6 +270,7 @@ class KeyValue(Service):
             self._clock.observe(entry.written, self._physical())
         self._tell(self._store.begin(contents.generation, contents.version, contents.entries))
         self._opened = True
+        self._load_copies()
         if contents.damage is not None:
             log.critical(
                 "{path} was damaged at byte {damage}: kept {keys} keys that stand before it; the file is now {aside}",
@@ -282,19 +309,49 @@ class KeyValue(Service):
             self._expiries.popitem()[1].cancel()
         if self._recovering and self._waiting is not None:
             waiters, self._waiting = self._waiting[1], None
-            error = OSError(errno.ECANCELED, "stopped before this node had recovered its keys", str(self.journal.path))
-            for waiter in waiters:
-                waiter.errback(error)
+            self._cancel(waiters, "stopped before this node had recovered its keys")
         idle: Deferred[None] = Deferred()
         self._idle.append(idle)
-        idle.addCallback(lambda _: self.journal.close())
+        idle.addCallback(self._close)
         self._settle()
         return idle
+
+    def _close(self, _: None) -> Deferred[None]:
+        # Whatever landed while it stopped is on this disk, and will be told by the next start.
+        while self._unconfirmed:
+            self._cancel(self._unconfirmed.popleft()[1], "on this disk, but stopped before other nodes had it")
+        return self._copier.stop().addCallback(lambda _: self.journal.close())
+
+    def _cancel(self, waiters: list[Deferred[None]], reason: str) -> None:
+        for waiter in waiters:
+            waiter.errback(OSError(errno.ECANCELED, reason, str(self.journal.path)))
+
+    def _load_copies(self) -> None:
+        copies = self._copier.copies
+        try:
+            for found in copies.load(self.node):
+                if isinstance(found, str):
+                    self._drop_copy(found, "damaged")
+                    continue
+                try:
+                    news = self._store.take(found, self._physical() + LEAP_MS)
+                except DeltaError as error:
+                    copies.drop(found.owner)
+                    self._drop_copy(found.owner, str(error))
+                else:
+                    self._tell(frozenset() if news is None else news.changed)
+        except OSError as error:
+            self._drop_copy(str(copies.directory), error.strerror or str(error))
+
+    def _drop_copy(self, what: str, reason: str) -> None:
+        self._copies_dropped += 1
+        log.warn("the copy {what} was dropped: {reason}", what=what, reason=reason)  # noqa: G010 - Twisted's name
 
     # IMetrics, Part
 
     def collect(self) -> Iterable[Metric]:
         """The families of `dcosnet_kv_`."""
+        copier = self._copier
         journal, log_file, store = self.journal, self.journal.log, self._store
 
         def one(name: str, text: str, kind: Any, value: float) -> Metric:
@@ -317,6 +374,14 @@ class KeyValue(Service):
             ),
             one("namespace_bytes", "Keys and values of this node.", "gauge", store.own.size),
             one("generation", "Grows with each start.", "gauge", store.own.generation),
+            one("waiting_writes", "Writes that are not acknowledged yet.", "gauge", self._waiters),
+            one("copies_expected", "Other nodes that are to have a durable write.", "gauge", self._quorum.copies),
+            one("copies", "Owners whose durable entries are on this disk.", "gauge", len(copier.copies)),
+            one("copies_bytes", "Size of what was copied since the start.", "gauge", copier.copies.size),
+            one("copies_pending", "Owners of whom something is not on this disk yet.", "gauge", copier.pending),
+            one("copies_commits_total", "Copies that the disk took.", "counter", copier.commits),
+            one("copies_refused_total", "Copies that it refused.", "counter", copier.refused),
+            one("copies_dropped", "Copies of no use at the start.", "gauge", self._copies_dropped),
             one("subscriptions", "Readers of the store.", "gauge", len(self._subscriptions)),
             one("journal_bytes", "Size of the journal.", "gauge", log_file.size),
             one("journal_commits_total", "Groups of durable writes on disk.", "counter", self._commits),
@@ -354,9 +419,9 @@ class KeyValue(Service):
 
     def _acknowledge(self, changes: Mapping[str, bytes | None]) -> Deferred[None]:
         """Of a write that changed nothing: once what it found in place is acknowledged itself."""
-        for batch, waiters in self._pending():
+        for batch, waiters in (*self._pending(), *reversed(self._unconfirmed)):
             if not batch.keys.isdisjoint(changes):
-                return _wait(waiters)
+                return self._wait(waiters)
         return succeed(None)
 
     def _gather(self) -> tuple[Batch, list[Deferred[None]]]:
@@ -372,7 +437,22 @@ class KeyValue(Service):
         if step is not None:
             batch.add(step)
         batch.delete(sought)
-        return _wait(waiters)
+        return self._wait(waiters)
+
+    def _check_waiters(self, lifetime: Lifetime) -> None:
+        if self._waiters >= WAITING_LIMIT and lifetime is Lifetime.DURABLE:
+            raise LimitError("waiting", f"{WAITING_LIMIT} writes wait for the disk or for other nodes already")
+
+    def _wait(self, waiters: list[Deferred[None]]) -> Deferred[None]:
+        self._waiters += 1
+        waiter: Deferred[None] = Deferred()
+        waiter.addBoth(self._waited)
+        waiters.append(waiter)
+        return waiter
+
+    def _waited(self, result: T) -> T:
+        self._waiters -= 1
+        return result
 
     def _fly(self) -> None:
         if self._flying is not None or self._waiting is None or self._recovering:
@@ -394,12 +474,21 @@ class KeyValue(Service):
             self._refusing = False
             log.info("{path} takes durable writes again", path=str(self.journal.path))
         assert self._flying is not None
-        (batch, waiters), self._flying = self._flying, None
+        batch = self._flying[0]
         self._commits += bool(batch.keys)
+        if batch.keys:
+            batch.land()
+            self._unconfirmed.append(self._flying)
+        self._flying = None
         self._fly()
-        for waiter in waiters:
-            waiter.callback(None)
+        self._acknowledge_copied()
         self._settle()
+
+    def _acknowledge_copied(self) -> None:
+        """Acknowledge what is on this disk, and on as many others as it is to be."""
+        while self._unconfirmed and self._quorum.has(self._unconfirmed[0][0].version):
+            for waiter in self._unconfirmed.popleft()[1]:
+                waiter.callback(None)
 
     def _crashed(self, failure: Failure) -> None:
         """
@@ -466,22 +555,6 @@ class KeyValue(Service):
 
     def _physical(self) -> int:
         return int(self._seconds() * 1000)
-
-
-def _follow(followers: list[Callable[P, None]], told: Callable[P, None]) -> Callable[[], None]:
-    followers.append(told)
-
-    def end() -> None:
-        if told in followers:
-            followers.remove(told)
-
-    return end
-
-
-def _wait(waiters: list[Deferred[None]]) -> Deferred[None]:
-    waiter: Deferred[None] = Deferred()
-    waiters.append(waiter)
-    return waiter
 
 
 def _by_lifetime(counts: Mapping[Lifetime, int]) -> tuple[Sample, ...]:

@@ -58,12 +58,16 @@ class DeltaError(PeerError):
 @attrs.frozen
 class News:
     """
-    What a delta of another owner brought: the keys whose live entry is another
-    one now, and of its durable keys those that were touched; None for all.
+    What a delta of another owner brought.
+
+    `changed` are the keys whose live entry is another one now, `durable` those
+    of its durable keys that were touched, None for all; `settled`: it had not
+    told all before.
     """
 
     changed: frozenset[str]
     durable: frozenset[str] | None
+    settled: bool = False
 
 
 @attrs.frozen
@@ -76,6 +80,16 @@ class Step:
     delta: Delta
     before: Mapping[str, Entry | None]
     changed: frozenset[str]
+
+
+@attrs.frozen
+class Copy:
+    """Of another owner's durable entries what changed up to `known`, None for what is gone; or all that there are."""
+
+    known: Known
+    settled: bool
+    changes: Mapping[str, Entry | None]
+    whole: bool
 
 
 @attrs.frozen
@@ -220,7 +234,7 @@ class Store:
             return None
         _check_delta(namespace, delta)
         self._namespaces[owner] = namespace
-        durable = _touched_durable(namespace, delta)
+        durable, settled = _touched_durable(namespace, delta), namespace.settled
         touched = namespace.take(delta)
         for key in touched:
             entry = namespace.get(key)
@@ -228,9 +242,18 @@ class Store:
                 self._ahead[owner, key] = entry.written.milliseconds
             elif self._ahead:
                 self._ahead.pop((owner, key), None)
-        news = News(self._refresh(self._note(namespace, touched)), durable)
+        changed = self._refresh(self._note(namespace, touched))
         self._publish(namespace)
-        return news
+        return News(changed, durable, namespace.settled and not settled)
+
+    def copy(self, owner: str, keys: Iterable[str] | None) -> Copy | None:
+        """What of these durable keys, or of all, is to be on this disk; None if the owner is forgotten."""
+        namespace = self._namespaces.get(owner)
+        if namespace is None:
+            return None
+        durable = namespace.durable() if keys is None else {key: _durable(namespace.entries.get(key)) for key in keys}
+        known = Known(namespace.generation, namespace.version)
+        return Copy(known, namespace.settled, durable, keys is None)
 
     def missing(self, owner: str, known: Known) -> Delta | None:
         """As IReplica says."""
@@ -415,6 +438,10 @@ def _touched_durable(namespace: Namespace, delta: Delta) -> frozenset[str] | Non
         durable = any(map(_is_durable, changes.values())) or any(map(_is_durable, entries.values()))
         return None if durable else frozenset()
     return frozenset(key for key, entry in changes.items() if _is_durable(entry) or _is_durable(entries.get(key)))
+
+
+def _durable(entry: Entry | None) -> Entry | None:
+    return entry if _is_durable(entry) else None
 
 
 def _is_durable(entry: Entry | None) -> bool:

@@ -25,6 +25,8 @@ SHELLS = frozenset({
 # Names that mean a core elsewhere.
 SHELLS_BY_PATH = frozenset(
     {
+        "kv.copier",
+        "kv.copies",
         "kv.log",
         "sources.files.probe",
         "sources.mesos.access",
