@@ -138,33 +138,43 @@ def lose(cluster: Simulation, how: Callable[[Simulation, str], None], limit: flo
 
 @attrs.frozen
 class Slander:
-    """What was said of nodes that never paused: verdicts of death, and of being unreachable."""
+    """What was said of nodes that were never ill, by those who were not either."""
 
     dead: int
     unreachable: int
-    of_paused: int
-    """Verdicts on those that did pause, for comparison."""
+    by_ill: int
+    """What those said who were ill: from where they stood it was so."""
+    of_ill: int
+    """Verdicts on the ill, for comparison."""
 
 
-def pausing(cluster: Simulation, seconds: float, share: float = 0.32) -> Slander:
-    """A share of the nodes stands still again and again, for 2 to 20 s each time, and runs 30 ms to 10 s between."""
+def ailing(
+    cluster: Simulation, seconds: float, ail: Callable[[Simulation, str, float], None], share: float = 0.32
+) -> Slander:
+    """
+    A share of the nodes is ill again and again, for 2 to 20 s each time, and well for 30 ms to 10 s between.
+
+    `ail` is what ails them: `Simulation.pause`, or `Simulation.stall` as in the measurements of Lifeguard.
+    """
     rng = cluster.rng
     names = [node.name for node in cluster.up]
     ill = set(rng.sample(names, round(share * len(names))))
     counts = dict.fromkeys(MemberState, 0)
-    of_paused = 0
+    by_ill = of_ill = 0
 
-    def verdict(_: str, member: str, state: MemberState) -> None:
-        nonlocal of_paused
-        if member not in ill:
+    def verdict(observer: str, member: str, state: MemberState) -> None:
+        nonlocal by_ill, of_ill
+        if state in GONE and member in ill:
+            of_ill += 1
+        elif state in GONE and observer in ill:
+            by_ill += 1
+        elif member not in ill:
             counts[state] += 1
-        elif state in GONE:
-            of_paused += 1
 
     def again(name: str) -> None:
         if cluster.now < end:
             length = rng.uniform(2.0, 20.0)
-            cluster.pause(name, length)
+            ail(cluster, name, length)
             cluster.clock.at(cluster.now + length + _between(rng), again, name)
 
     end = cluster.now + seconds
@@ -173,7 +183,7 @@ def pausing(cluster: Simulation, seconds: float, share: float = 0.32) -> Slander
     cluster.verdicts.append(verdict)
     cluster.run(seconds)
     cluster.verdicts.remove(verdict)
-    return Slander(counts[MemberState.DEAD], counts[MemberState.UNREACHABLE], of_paused)
+    return Slander(counts[MemberState.DEAD], counts[MemberState.UNREACHABLE], by_ill, of_ill)
 
 
 def _between(rng: Random) -> float:
@@ -395,8 +405,8 @@ def lose_peer(cluster: Peers, how: Callable[[Peers, Peer], None], limit: float =
     return cluster.run_until(lambda: cluster.agree(peer.number, *GONE), limit, step=0.01)
 
 
-def peers_pausing(cluster: Peers, seconds: float, share: float = 0.32) -> int:
-    """As `pausing`: how often somebody took a peer for gone that never paused."""
+def ailing_peers(cluster: Peers, seconds: float, ail: Callable[[Peers, Peer, float], None], share: float = 0.32) -> int:
+    """As `ailing`: how often a peer that was never ill took another such for gone."""
     rng = cluster.rng
     ill = {peer.number for peer in rng.sample(cluster.peers, round(share * len(cluster.peers)))}
     end = cluster.clock.now + seconds
@@ -404,14 +414,15 @@ def peers_pausing(cluster: Peers, seconds: float, share: float = 0.32) -> int:
     def again(peer: Peer) -> None:
         if cluster.clock.now < end:
             length = rng.uniform(2.0, 20.0)
-            peer.process.pause(length)
+            ail(cluster, peer, length)
             cluster.clock.at(cluster.clock.now + length + _between(rng), again, peer)
 
     for peer in cluster.peers:
         if peer.number in ill:
             cluster.clock.at(cluster.clock.now + rng.uniform(0.0, 20.0), again, peer)
     cluster.run(seconds)
-    return sum(count for peer in cluster.peers for other, count in peer.losses.items() if other not in ill)
+    well = [peer for peer in cluster.peers if peer.number not in ill]
+    return sum(peer.losses[other.number] for peer in well for other in well)
 
 
 def split_peers(cluster: Peers, seconds: float, limit: float = 900.0) -> float:

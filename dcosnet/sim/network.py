@@ -83,6 +83,8 @@ class Host:
         self.sent_bytes = 0
         """Octets written by programs, and those that TLS added."""
         self.sent_writes = 0
+        self.held = 0.0
+        """Until when nothing leaves it or arrives there; it is late then, not lost."""
         self.out_free = 0.0
         self.in_free = 0.0
 
@@ -351,6 +353,10 @@ class Network:
             host.side = 0
             host.loss = 0.0
 
+    def stall(self, host: Host, seconds: float) -> None:
+        """Hold all that a host sends, and all that is sent to it, for so long: its timers run on."""
+        host.held = max(host.held, self.clock.now + seconds)
+
     def kill(self, process: Process) -> None:
         """End a process; the kernel closes what it had open."""
         process.end()
@@ -416,6 +422,11 @@ class Network:
         """Of one segment, one way."""
         return self._latencies[int(self._rng.random() * _SAMPLES)]
 
+    def arrival(self, source: Host, target: Host, trips: int = 1) -> float:
+        """When one segment that leaves now arrives, after so many trips."""
+        latency = sum(self.latency() for _ in range(trips))
+        return max(max(self.clock.now, source.held) + latency, target.held)
+
     def deliver(
         self, source: Host, target: Host, size: int, after: float, call: Callable[..., None], *arguments: Any
     ) -> float:
@@ -423,7 +434,9 @@ class Network:
         bandwidth = self.conditions.bandwidth
         leaves = max(self.clock.now, source.out_free) + size / bandwidth
         source.out_free = leaves
-        arrives = max(leaves + self._latencies[int(self._rng.random() * _SAMPLES)], after)
+        arrives = max(
+            max(leaves, source.held) + self._latencies[int(self._rng.random() * _SAMPLES)], after, target.held
+        )
         if target.reads is not None:
             arrives = target.in_free = max(arrives, target.in_free) + size / target.reads
         self.clock.at(arrives, call, *arguments)
@@ -449,7 +462,7 @@ class Network:
             return
         source, target = dialling.process.host, self.hosts.get(dialling.address)
         if target is not None and self.through(source, target) and self.through(target, source):
-            self.clock.at(self.clock.now + self.latency(), self._at_the_door, dialling, target)
+            self.clock.at(self.arrival(source, target), self._at_the_door, dialling, target)
         else:
             self.clock.at(self.clock.now + wait, self._knock, dialling, wait * 2)
 
@@ -459,7 +472,7 @@ class Network:
         server = target.listeners.get(dialling.port)
         if server is None:
             text = "nobody listens there"
-            self.clock.at(self.clock.now + self.latency(), self._fail, dialling, "refused", text)
+            self.clock.at(self.arrival(target, dialling.process.host), self._fail, dialling, "refused", text)
         else:
             # Back with SYN-ACK, and here again with the client's hello.
             self._step(dialling.process.host, target, _RETRANSMIT, self._greet, dialling, server, trips=2)
@@ -468,7 +481,8 @@ class Network:
         if server.alive:
             server.put(self._answer, dialling, server, cost=self.conditions.handshake)
         else:
-            self.clock.at(self.clock.now + self.latency(), self._fail, dialling, "refused", "closed in the handshake")
+            text = "closed in the handshake"
+            self.clock.at(self.arrival(server.host, dialling.process.host), self._fail, dialling, "refused", text)
 
     def _answer(self, dialling: Dialling, server: Process) -> None:
         if not dialling.over:
@@ -504,7 +518,7 @@ class Network:
         self, source: Host, target: Host, wait: float, call: Callable[..., None], *arguments: Any, trips: int = 1
     ) -> None:
         if self.through(source, target):
-            self.clock.at(self.clock.now + sum(self.latency() for _ in range(trips)), call, *arguments)
+            self.clock.at(self.arrival(source, target, trips), call, *arguments)
         else:
             self.clock.at(
                 self.clock.now + wait,

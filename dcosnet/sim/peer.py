@@ -159,6 +159,14 @@ class Peers:
         """Take the power from a host."""
         self.network.stop(peer.process.host, [peer.process])
 
+    def pause(self, peer: Peer, seconds: float) -> None:
+        """Let a process stand still."""
+        peer.process.pause(seconds)
+
+    def stall(self, peer: Peer, seconds: float) -> None:
+        """Let all that a host sends and is sent be late, while its timers run on."""
+        self.network.stall(peer.process.host, seconds)
+
     def part(self, *sides: Sequence[Peer]) -> None:
         """Let only peers of one side reach each other."""
         self.network.part([[peer.process.host for peer in side] for side in sides])

@@ -150,6 +150,10 @@ class Simulation:
         assert process is not None
         process.pause(seconds)
 
+    def stall(self, name: str, seconds: float) -> None:
+        """Let all that a node sends and is sent be late, while its timers run on."""
+        self.network.stall(self.nodes[name].host, seconds)
+
     def skew(self, name: str, seconds: float) -> None:
         """Let the time of a node's host jump."""
         self.nodes[name].skew(seconds)
