@@ -43,6 +43,9 @@ T = TypeVar("T")
 WAITING_LIMIT = 65_536
 """Writes that may wait for the disk or for other nodes; one more is refused."""
 
+REVIEW_SECONDS = 1.0
+"""How often it is looked whether entries that were ahead of this host's time still are."""
+
 FORMER_SECONDS = 10.0
 """How long leases of an owner's former generation are shown, if it does not settle."""
 
@@ -83,7 +86,8 @@ class KeyValue(Service):
         self._subscriptions: list[Subscription] = []
         self._followers: list[Callable[[str], None]] = []
         self._expiries: dict[str, Timer] = {}
-        self._opened = False
+        self._review_timer: Timer | None = None
+        self._opened = self._stopped = False
         self.fresh = False
         self._recovering = False
         # What the journal is to begin with once this node has recovered.
@@ -182,6 +186,7 @@ class KeyValue(Service):
             if entry is not None:
                 self._clock.observe(entry.written, physical)
         self._watch_former(delta.owner)
+        self._watch_ahead()
         self._copier.note(delta.owner, news)
         self._tell(news.changed)
         return True
@@ -305,8 +310,12 @@ class KeyValue(Service):
     def stopService(self) -> Deferred[None]:
         """Wait for what is on its way to disk, and let go of the journal."""
         super().stopService()
+        self._stopped = True
         while self._expiries:
             self._expiries.popitem()[1].cancel()
+        if self._review_timer is not None:
+            self._review_timer.cancel()
+            self._review_timer = None
         if self._recovering and self._waiting is not None:
             waiters, self._waiting = self._waiting[1], None
             self._cancel(waiters, "stopped before this node had recovered its keys")
@@ -340,6 +349,7 @@ class KeyValue(Service):
                     self._drop_copy(found.owner, str(error))
                 else:
                     self._tell(frozenset() if news is None else news.changed)
+                    self._watch_ahead()
         except OSError as error:
             self._drop_copy(str(copies.directory), error.strerror or str(error))
 
@@ -374,6 +384,8 @@ class KeyValue(Service):
             ),
             one("namespace_bytes", "Keys and values of this node.", "gauge", store.own.size),
             one("generation", "Grows with each start.", "gauge", store.own.generation),
+            one("ahead_entries", "Entries written more than 10 s ahead of this host.", "gauge", store.ahead),
+            one("leaps_total", "Stamps of others that were too far ahead.", "counter", self._clock.leaps),
             one("waiting_writes", "Writes that are not acknowledged yet.", "gauge", self._waiters),
             one("copies_expected", "Other nodes that are to have a durable write.", "gauge", self._quorum.copies),
             one("copies", "Owners whose durable entries are on this disk.", "gauge", len(copier.copies)),
@@ -536,13 +548,29 @@ class KeyValue(Service):
             timer = self._expiries.pop(owner, None)
             if timer is not None:
                 timer.cancel()
-        elif owner not in self._expiries:
+        elif owner not in self._expiries and not self._stopped:
             # Not put off by a generation after it: who starts again and again would be believed for ever.
             self._expiries[owner] = self._call_later(FORMER_SECONDS, lambda: self._expire(owner))
 
     def _expire(self, owner: str) -> None:
         del self._expiries[owner]
         self._tell(self._store.expire(owner))
+
+    # Entries that were written too far ahead of this host's time.
+
+    def _watch_ahead(self) -> None:
+        if self._store.ahead and self._review_timer is None and not self._stopped:
+            # Again and again, and not when the first is due: the host's time may jump.
+            self._review_timer = self._call_later(REVIEW_SECONDS, self._review)
+
+    def _review(self) -> None:
+        self._review_timer = None
+        physical = self._physical()
+        changed, stamps = self._store.review(physical + LEAP_MS)
+        for stamp in stamps:
+            self._clock.observe(stamp, physical)
+        self._watch_ahead()
+        self._tell(changed)
 
     def _told(self, owner: str) -> None:
         for told in tuple(self._followers):

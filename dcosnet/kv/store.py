@@ -7,7 +7,7 @@ neither disk nor peers; `service` acknowledges, gossip carries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import attrs
@@ -254,6 +254,22 @@ class Store:
         durable = namespace.durable() if keys is None else {key: _durable(namespace.entries.get(key)) for key in keys}
         known = Known(namespace.generation, namespace.version)
         return Copy(known, namespace.settled, durable, keys is None)
+
+    @property
+    def ahead(self) -> int:
+        """How many entries lose because they were written too far ahead."""
+        return len(self._ahead)
+
+    def review(self, horizon: int) -> tuple[frozenset[str], Sequence[Stamp]]:
+        """Let what has come in range take part; gives the keys whose live entry changed, and its stamps."""
+        due = [named for named, written in self._ahead.items() if written <= horizon]
+        stamps = []
+        for owner, key in due:
+            del self._ahead[owner, key]
+            entry = self._namespaces[owner].get(key)
+            assert entry is not None, "what is gone is not ahead"
+            stamps.append(entry.written)
+        return self._refresh(key for _, key in due), stamps
 
     def missing(self, owner: str, known: Known) -> Delta | None:
         """As IReplica says."""

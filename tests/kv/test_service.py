@@ -1,6 +1,7 @@
 """Acknowledgement: what a durable write promises, and what becomes of it when the disk refuses."""
 
 import errno
+from types import SimpleNamespace
 
 import pytest
 from twisted.logger import capturedLogs
@@ -373,13 +374,75 @@ def test_leases_of_a_former_generation_end_after_ten_seconds(rig):
     assert value(rig, "m") is None
 
 
+def written(rig, owner, ahead, version=1):
+    """A value of a peer whose clock is ahead of this host's by some seconds."""
+    stamp = Stamp(int((rig.now + ahead) * 1000), 0, owner)
+    data = b"%d" % ahead
+    return rig.store.take(
+        Delta(owner, 1, version - 1, version, {"k": Entry("k", owner, data, LEASE, version, stamp, stamp)})
+    )
+
+
+def test_an_entry_of_a_clock_that_is_far_ahead_loses_until_its_time_comes(rig):
+    """Whoever sets his clock wrong does not rule over a key; and alone he is seen, and kept."""
+    written(rig, "fast", 3600)
+    assert value(rig, "k") == b"3600"
+    written(rig, "b", 5)
+    assert value(rig, "k") == b"5"
+    assert sample(rig, "ahead_entries") == 1
+    assert sample(rig, "leaps_total") == 1
+    for seconds, expected in ((3580, b"5"), (9, b"5"), (1, b"3600")):
+        rig.now += seconds
+        rig.clock.advance(1)
+        assert value(rig, "k") == expected
+    assert sample(rig, "ahead_entries") == 0
+    assert not rig.clock.getDelayedCalls()
+    rig.store.write({"k": b"mine"}, LEASE)
+    assert value(rig, "k") == b"mine"
+
+
+def test_two_clocks_that_are_ahead_are_compared_with_each_other(rig):
+    """What both say is out of the question only where somebody else says something."""
+    written(rig, "b", 3600)
+    written(rig, "c", 7200)
+    assert value(rig, "k") == b"7200"
+    written(rig, "c", 20, version=2)
+    assert value(rig, "k") == b"3600"
+    written(rig, "c", 5, version=3)
+    assert value(rig, "k") == b"5"
+    heard(rig, "b", 2, {"k": None}, since=1)
+    assert sample(rig, "ahead_entries") == 0
+
+
+@pytest.mark.parametrize("ahead", [-5, 0, 5, 9.5, 11, 3600])
+def test_a_write_is_never_ignored(rig, ahead):
+    """It is later than all that was read of its key, also when the host's clock goes back or what was ahead is not."""
+    written(rig, "b", ahead)
+    rig.now -= 3
+    rig.store.write({"k": b"mine"}, LEASE)
+    assert value(rig, "k") == b"mine"
+    rig.now += 3600
+    rig.clock.advance(1)
+    rig.store.write({"k": b"mine again"}, LEASE)
+    assert value(rig, "k") == b"mine again"
+
+
 def test_stopping_leaves_no_timer(rig):
-    """Also while leases of a former generation are shown."""
+    """Also while leases of a former generation are shown, an entry is ahead, or the disk refuses copies."""
     heard(rig, "b", 1, {"k": b"1"})
     heard(rig, "b", 1, {}, generation=2)
-    clock = rig.clock
-    assert clock.getDelayedCalls()
+    written(rig, "c", 3600)
+    rig.disk.refuse = {"create": errno.EIO}
+    heard(rig, "d", 1, {"k": b"1"}, lifetime=DURABLE)
+    rig.turn()
+    rig.disk.refuse = {}
+    clock, store = rig.clock, rig.store
+    assert len(clock.getDelayedCalls()) == 3
     rig.restart()
+    late = SimpleNamespace(store=store, now=rig.now)
+    heard(late, "b", 1, {}, generation=3)
+    written(late, "e", 3600)
+    heard(late, "f", 1, {"k": b"1"}, lifetime=DURABLE)
     assert not clock.getDelayedCalls()
 
 
