@@ -175,15 +175,19 @@ class IReplica(Interface):
     """
 
     node: str = Attribute("This node's name, the owner of what is written here.")
-    generation: int = Attribute("Of this node's own namespace; greater than all that it had before. Ask again after `recovered`.")
-    fresh: bool = Attribute("Whether the store found no whole journal: this node is new, or has lost its keys. Until it is made.")
+    generation: int = Attribute(
+        "Of this node's own namespace; greater than all that it had before. Ask again after `recovered`."
+    )
+    fresh: bool = Attribute(
+        "Whether the store found no whole journal: this node is new, or has lost its keys. Until it is made."
+    )
 
     def known() -> Mapping[str, Known]:
         """
         How much is known of each owner; a live view.
 
-        Owners that are hidden are not in it: this node itself while it
-        recovers. A bare namespace of an owner that is not dead is known as
+        Of this node itself, while it recovers, it is what others have told of
+        what it was. A bare namespace of an owner that is not dead is known as
         version 0 of its generation, so that it is fetched again.
         """
 

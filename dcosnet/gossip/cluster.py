@@ -56,7 +56,7 @@ from dcosnet.gossip.messages import (
     Stored,
     Told,
 )
-from dcosnet.gossip.probe import Probe
+from dcosnet.gossip.probe import PERIOD, Probe
 from dcosnet.gossip.recovery import Recovery
 from dcosnet.gossip.spread import Spread
 from dcosnet.gossip.table import MemberView, Table, check_name
@@ -80,6 +80,7 @@ ISOLATED_WITHIN, ISOLATED_HOLD = 2.0, 2.0
 FULL_FOR = 10.0
 BLIND_LIMIT = 1 << 20
 DOUBTS_AT_ONCE = 200
+COMPARES_WITHIN = 1.0
 CLOCK_AHEAD = 10.0
 POSTPONE = {
     CloseCode.WRONG_CLUSTER: 300.0,
@@ -155,6 +156,10 @@ class Cluster:
         self._losses: deque[float] = deque(maxlen=256)
         self._plan_at: float | None = None
         self._heal_at = 0.0
+        self._probe_at = 0.0
+        """When some link may have to be looked at; never later than that."""
+        self._asked: tuple[int, float] | None = None
+        """Over which link digests are being compared, since when."""
         self._own_endpoints = set(options.endpoints)
         self._at_endpoint: dict[str, str] = {}
         self._problems: dict[str, str] = {}
@@ -230,8 +235,8 @@ class Cluster:
 
     @property
     def joined(self) -> bool:
-        """Whether some link stands over which all that differed has been told."""
-        return any(link.synced for link in self._of_peer.values())
+        """Whether all that one peer knew is known here."""
+        return self.spread.caught_up and any(link.synced for link in self._of_peer.values())
 
     def view(self, name: str) -> MemberView:
         """A member as this node sees it."""
@@ -342,10 +347,9 @@ class Cluster:
         """When `tick` is to be called, if nothing happens."""
         if not self._running or self.superseded is not None:
             return None
-        times = [self._health.due, self.table.due(), self._heal_at]
-        times.extend(link.probe.due for link in self._of_peer.values() if link.probe is not None)
         others = (self._plan_at, self._dials.due(), self.spread.due(), self._recovery.due())
-        return min(*times, *(time for time in others if time is not None))
+        times = (time for time in others if time is not None)
+        return min(self._health.due, self.table.due(), self._heal_at, self._probe_at, *times)
 
     def tick(self, now: float) -> None:
         """The time has come."""
@@ -442,6 +446,10 @@ class Cluster:
             return
         if before is not None:
             self._close(before, CloseCode.DOUBLE, "there is a newer link", now)
+        self._stand(link, hello, now)
+
+    def _stand(self, link: Link, hello: Hello, now: float) -> None:
+        """The peer is who it should be: from now on it is told, and asked."""
         self._dials.settled(link.number)
         self._dials.drop(hello.name)
         if link.dialled:
@@ -449,12 +457,12 @@ class Cluster:
         self._problems.pop(hello.name, None)
         link.hello = hello
         link.skew = hello.clock / 1000 - (now + self._wall_ahead)
+        self._probe_at = now
         link.probe = Probe(now, pings=link.dialled, stretch=self._health.stretch)
         self._of_peer[hello.name] = link
         self.counts.links_opened += 1
         self.spread.joined(link.number, hello.name)
         self.spread.owe(link.number, [self.table.name])
-        self._recovery.joined(now)
         if self.table.absolve(hello.name, now):
             self._plan_at = now
         if self.table.state(hello.name) is MemberState.DEAD:
@@ -465,7 +473,7 @@ class Cluster:
         if hello.root == self._root():
             self._synced(link, now)
         elif link.dialled:
-            self._ask(link)
+            self._ask_first(link, now)
         self._expect()
 
     def _send_on(self, link: Link, now: float) -> None:
@@ -542,8 +550,9 @@ class Cluster:
 
     def _take_records(self, link: Link, told: Iterable[Told], now: float) -> None:
         new: list[str] = []
+        urgent = False
         for one in told:
-            accused_before = one.record.accuses and self._accused_by(one.record.name)
+            before = self._accused_by(one.record.name)
             try:
                 taken = self.table.take(one, now)
             except PeerError as error:
@@ -552,11 +561,11 @@ class Cluster:
             if not taken:
                 continue
             new.append(one.record.name)
-            for accusation in one.record.accuses:
-                if accusation.name not in (accused_before or ()):
-                    self._hint(accusation.name, now)
+            urgent = urgent or one.record.left or bool(one.record.accuses or before)
+            for name in {accusation.name for accusation in one.record.accuses} - before:
+                self._hint(name, now)
         if new:
-            self.spread.records(new, link.number)
+            self.spread.records(new, link.number, now, urgent=urgent)
             self._plan_soon(now)
 
     def _accused_by(self, name: str) -> frozenset[str]:
@@ -568,11 +577,12 @@ class Cluster:
         link = self._of_peer.get(name)
         if link is not None and link.probe is not None:
             link.probe.hint(now)
+            self._probe_at = now
         elif self.table.observes(name) and not self.table.accuses(name):
             record = self.table.record(name)
             if record is not None:
                 self._dials.aim(name, name, record.endpoints, now)
-                self._dials.now(name, now)
+                self._dials.hurry(name, now)
 
     def _doubt_all(self, link: Link) -> None:
         """Tell one who comes back who else is dead here: with it a whole side may have come back."""
@@ -604,6 +614,14 @@ class Cluster:
 
     def _root(self) -> bytes:
         return root(self.table.digest, self._keys)
+
+    def _ask_first(self, link: Link, now: float) -> None:
+        """Find out where a new link's peer differs; one peer at a time, since what it tells may be all there is."""
+        if self._asked is not None and self._asked[0] in self._links and now - self._asked[1] < COMPARES_WITHIN:
+            link.mismatches = 1  # if the answer to the next ping still differs, it is asked
+            return
+        self._asked = (link.number, now)
+        self._ask(link)
 
     def _ask(self, link: Link) -> None:
         self.counts.comparisons += 1
@@ -661,6 +679,8 @@ class Cluster:
         self.spread.compare(link.number, keys, mine, now)
         if frontier.answer:
             self._tell_frontier(link, frontier.member_leaves, frontier.key_leaves, answer=False)
+        if self._asked is not None and self._asked[0] == link.number:
+            self._asked = None
         self._synced(link, now)
 
     def _synced(self, link: Link, now: float) -> None:
@@ -693,6 +713,9 @@ class Cluster:
         self._events.append(Paused(late))
 
     def _probe(self, now: float) -> None:
+        if now < self._probe_at:
+            return
+        self._probe_at = now + PERIOD
         for link in list(self._of_peer.values()):
             probe = link.probe
             if probe is None or link.hello is None:
@@ -705,6 +728,8 @@ class Cluster:
                 self._lose(link.hello.name, Reason.SILENT, now)
             elif self._is_stuck(link, now):
                 self._refuse(link, link.hello.name, CloseCode.SLOW, "it does not read what it is sent", now)
+            else:
+                self._probe_at = min(self._probe_at, probe.due)
 
     def _is_stuck(self, link: Link, now: float) -> bool:
         return link.full_since is not None and (now - link.full_since > FULL_FOR or link.blind > BLIND_LIMIT)
@@ -722,7 +747,7 @@ class Cluster:
         record = self.table.record(name)
         if record is not None and not record.left and (name in self.table.wanted or self.table.observes(name)):
             self._dials.aim(name, name, record.endpoints, now)
-            self._dials.now(name, now)
+            self._dials.hurry(name, now)
 
     def _missed(self, number: int, why: Reason, text: str, now: float) -> None:
         """A dial, or a link before its greeting, came to nothing."""
@@ -913,10 +938,10 @@ class Cluster:
 
     def _settle(self, now: float) -> None:
         """After whatever happened: own news to all links, and the verdicts that are due."""
-        self._tell_own()
+        self._tell_own(now)
         if now >= self.table.due():
             self._judge(now)
-            self._tell_own()
+            self._tell_own(now)
         if self.table.superseded is not None:
             self._stand_aside(now)
         if not self._recovery.active:
@@ -925,13 +950,14 @@ class Cluster:
             if link.synced:
                 self._ask_of_self(link, now)
         others = sum(1 for name in self._of_peer if self.table.state(name) is MemberState.ALIVE)
-        if self._recovery.settle(now, others):
+        doors = {*self._options.seeds, *self._options.remembered} - self._own_endpoints
+        if self._recovery.settle(now, others, askable=bool(doors)):
             self._plan_soon(now)
 
-    def _tell_own(self) -> None:
+    def _tell_own(self, now: float) -> None:
         if self.table.own.sequence != self._own_told:
             self._own_told = self.table.own.sequence
-            self.spread.records([self.table.name], None)
+            self.spread.records([self.table.name], None, now, urgent=True)
 
     def _judge(self, now: float) -> None:
         refuted = self.table.refutations

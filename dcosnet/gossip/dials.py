@@ -58,7 +58,7 @@ class Dials:
         else:
             held.endpoints = endpoints
 
-    def now(self, key: str, now: float) -> None:
+    def hurry(self, key: str, now: float) -> None:
         """Try at once, if not under way."""
         held = self._aims.get(key)
         if held is not None:

@@ -12,17 +12,20 @@ from dcosnet.interfaces import IReplica
 
 PEERS = 2
 PATIENCE = 10.0
-"""Seconds to wait for a second peer, or for anyone at all."""
+"""Seconds to wait for a second peer, and for anyone at all where nobody is known to ask."""
 
 
 class Recovery:
-    """The question, and whether it has been answered."""
+    """
+    The question, and whether it has been answered.
+
+    While there is somebody to ask and none of them is reached, it stays open:
+    there is nobody to be told either, and what was promised may be with them.
+    """
 
     def __init__(self, replica: IReplica, now: float) -> None:
         self._replica = replica
         self.active = replica.fresh
-        self._asked = not replica.fresh
-        """Whether some peer has answered since the start."""
         self._until = now + PATIENCE
         self._told: set[str] = set()
         if self.active:
@@ -32,24 +35,26 @@ class Recovery:
         """When `settle` is to be called."""
         return self._until if self.active else None
 
-    def joined(self, now: float) -> None:
-        """A link stands: if nobody was there to be asked so far, this peer is."""
-        if not self._asked and not self.active:
-            self.active = True
-            self._until = now + PATIENCE
-            self._replica.recover()
-
     def told(self, peer: str, now: float) -> None:
         """A peer has told all that it knows of this node."""
-        if self.active and not self._told:
+        if not self._told:
             self._until = now + PATIENCE
         self._told.add(peer)
 
-    def settle(self, now: float, others: int) -> bool:
-        """End it if enough peers, of so many others that are alive, have told; whether it ended now."""
-        if not self.active or (len(self._told) < min(PEERS, max(1, others)) and now < self._until):
+    def settle(self, now: float, others: int, *, askable: bool) -> bool:
+        """
+        End it if enough peers, of so many others that are alive, have told; whether it ended now.
+
+        `askable`: somebody is known who may be reached yet.
+        """
+        if not self.active:
+            return False
+        enough = len(self._told) >= min(PEERS, max(1, others))
+        if not enough and now < self._until:
+            return False
+        if not self._told and askable:
+            self._until = now + PATIENCE
             return False
         self.active = False
-        self._asked = bool(self._told)
         self._replica.recovered()
         return True

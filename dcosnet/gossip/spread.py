@@ -17,7 +17,7 @@ Behind five verbs, so that broadcast trees can take its place: `feed`, `due`,
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from random import Random
 
 import attrs
@@ -31,10 +31,16 @@ from dcosnet.model.delta import NOTHING, Known
 ROUND = 65_536
 """Octets for one link in one round of output; what is left waits until the driver has said whether there is room."""
 
+BULK = 262_144
+"""Octets of keys and values, about, of one Change that was pulled."""
+
 MEMBERS_WEIGHT = 24_576
 """Octets of records after which a frame takes no more of them."""
 
 HAVES_AT_ONCE = 200
+
+GATHER = 0.02
+"""Seconds for which records are gathered that tell of nobody's end: where many join at once, many are one frame."""
 
 ANNOUNCE_AFTER = 0.05
 """Seconds for which announcements are gathered, so that many are one frame."""
@@ -72,6 +78,7 @@ class _Link:
         "bulk",
         "known",
         "members",
+        "members_at",
         "owed",
         "peer",
         "replies",
@@ -84,7 +91,8 @@ class _Link:
         self.known: dict[str, Known] = {}
         """What the peer has said, or was sent, of owners."""
         self.members: dict[str, None] = {}
-        """Whose records it is to get."""
+        """Whose records it is to get; where nothing is urgent, from `members_at` on."""
+        self.members_at: float | None = None
         self.owed: dict[str, Known] = {}
         """Of which owners it is to get what follows on this."""
         self.announce: dict[str, None] = {}
@@ -165,6 +173,11 @@ class Spread:
         if link in self._links:
             self._links[link].room = room
 
+    @property
+    def caught_up(self) -> bool:
+        """Whether nothing is being pulled, nor is to be."""
+        return not self._pulls and not self._lacking
+
     def idle(self, link: int) -> bool:
         """Whether nothing is on its way to the peer, and nothing is being pulled."""
         return not self._pulls and self._links[link].idle
@@ -180,12 +193,16 @@ class Spread:
 
     # News
 
-    def records(self, names: Iterable[str], source: int | None) -> None:
+    def records(self, names: Collection[str], source: int | None, now: float, *, urgent: bool) -> None:
         """There are new records: every link gets them, but the one that they came from."""
         for number, link in self._links.items():
-            if number != source:
-                link.members.update(dict.fromkeys(names))
+            if number == source:
+                continue
+            link.members.update(dict.fromkeys(names))
+            if urgent:
                 self._busy[number] = None
+            elif link.members_at is None:
+                link.members_at = now + GATHER
 
     def reply(self, link: int, message: Message) -> bool:
         """Say something over a link when there is room; whether its peer takes what it is sent."""
@@ -266,13 +283,17 @@ class Spread:
         if any(self._links[number].room for number in self._busy):
             return 0.0
         times = [pull.deadline for pull in self._pulls.values()]
-        times.extend(link.announce_at for link in self._links.values() if link.announce_at is not None)
+        for link in self._links.values():
+            times.extend(time for time in (link.announce_at, link.members_at) if time is not None)
         return min(times, default=None)
 
     def tick(self, now: float) -> None:
-        """Announce what was gathered, and ask others for what was pulled in vain."""
+        """Say what was gathered, and ask others for what was pulled in vain."""
         self._now = now
         for number, link in self._links.items():
+            if link.members_at is not None and now >= link.members_at:
+                link.members_at = None
+                self._busy[number] = None
             if link.announce_at is not None and now >= link.announce_at:
                 link.announce_at = None
                 link.replies.extend(self._announcements(link))
@@ -373,7 +394,7 @@ class Spread:
         """The next frame of what a link has pulled."""
         while not link.bulk and link.asked:
             owner, start = next(iter(link.asked.items()))
-            delta = self._replica.missing(owner, start, PIECE)
+            delta = self._replica.missing(owner, start, BULK)
             if delta is None:
                 del link.asked[owner]
                 return encode(Nothing(owner))

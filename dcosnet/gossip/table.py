@@ -62,7 +62,7 @@ class MemberView:
 
 
 class _Member:
-    __slots__ = ("accused", "agreed", "dead", "flaps", "held_until", "jury", "record", "since", "state", "unreachable")
+    __slots__ = ("accused", "agreed", "back_at", "dead", "flaps", "jury", "record", "since", "state", "unreachable")
 
     def __init__(self, record: Record, now: float, *, dead: bool) -> None:
         self.record = record
@@ -76,7 +76,8 @@ class _Member:
         self.jury: frozenset[str] | None = None
         """Who its observers were when they began to say so."""
         self.agreed = 1.0
-        self.held_until = now
+        self.back_at: float | None = None
+        """When it counts as alive again, while it comes back."""
         self.flaps: deque[float] = deque(maxlen=16)
 
 
@@ -272,7 +273,6 @@ class Table:
                 member.unreachable = member.jury = None
                 if record.generation > before.generation:
                     member.flaps.clear()
-                    member.held_until = now
         self._index(record, before, member, now)
         self._unshared.discard(name)
         self.digest.put(name, (record.generation, record.sequence))
@@ -341,11 +341,9 @@ class Table:
             return
         if agreed is None:
             member.unreachable = member.jury = None
-            if member.state is MemberState.UNREACHABLE and now < member.held_until:
-                self._judge_later(member.held_until)
-            else:
-                self._set(name, member, MemberState.ALIVE, now)
+            self._let_back(name, member, now)
             return
+        member.back_at = None
         member.agreed = agreed
         if member.unreachable is None:
             member.unreachable = now
@@ -368,8 +366,19 @@ class Table:
         while member.flaps and now - member.flaps[0] > FLAPS_FOR:
             member.flaps.popleft()
         member.flaps.append(now)
-        again = len(member.flaps) - 1
-        member.held_until = now if again < 1 else now + min(HOLD_MOST, 2.0**again)
+
+    def _let_back(self, name: str, member: _Member, now: float) -> None:
+        """Nobody says any more that it is gone: at once the first time, later each time that it comes back."""
+        if member.state is not MemberState.ALIVE:
+            if member.back_at is None:
+                again = len(member.flaps) - 1
+                member.back_at = now if again < 1 else now + min(HOLD_MOST, 2.0**again)
+            if now < member.back_at:
+                self._judge_later(member.back_at)
+                self._set(name, member, MemberState.UNREACHABLE, now)
+                return
+        member.back_at = None
+        self._set(name, member, MemberState.ALIVE, now)
 
     def _judge_later(self, at: float) -> None:
         self._judge_at = at if self._judge_at is None else min(self._judge_at, at)

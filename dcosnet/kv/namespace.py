@@ -8,7 +8,8 @@ conflict: of two, the one with the greater (generation, version) is newer.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 
 from dcosnet.model.delta import Delta, Known
 from dcosnet.model.entry import Entry, Lifetime
@@ -19,6 +20,9 @@ KEYS_LIMIT = 65_536
 # Deletions that are remembered, if there are not more entries than that: who
 # missed more than there are entries is told all of them more cheaply.
 TOMBSTONES = 1024
+
+_News = tuple[int, str, Entry | None]
+"""A version, and what was said of a key with it."""
 
 
 class Namespace:
@@ -116,31 +120,40 @@ class Namespace:
             self.floor = self.tombstones.popitem(last=False)[1]
         return touched
 
-    def missing(self, known: Known) -> Delta | None:
+    def missing(self, known: Known, limit: int) -> Delta | None:
         """
-        What leads from `known` to here; None if nothing does.
+        What leads from `known` towards here, in about `limit` octets; None if nothing does.
 
-        Costs as much as it yields.
+        Costs as much as there is to tell. It is not cut where the other end may
+        hold entries that it would lose until the rest has come: behind the
+        floor, or without the leases.
         """
         if known >= (self.generation, self.version):
             return None
         same = known.generation == self.generation
         since = known.version if same and known.version >= self.floor else 0
-        changes: dict[str, Entry | None] = {}
+        news = sorted(self._since(since), key=itemgetter(0))
+        end = len(news) if same and not since else _cut(news, limit)
+        version = self.version if end == len(news) else news[end - 1][0]
+        settled = self.settled and end == len(news)
+        changes = {key: entry for _, key, entry in news[:end]}
+        return Delta(self.owner, self.generation, since, version, changes, settled, self.bare)
+
+    def _since(self, since: int) -> Iterator[_News]:
+        """What was said after a version, newest first of each kind; of what is bare no leases."""
         for entry in reversed(self.entries.values()):
             if entry.version <= since:
                 break
             if not self.bare or not _leased(entry):
-                changes[entry.key] = entry
+                yield entry.version, entry.key, entry
             elif since:
-                changes[entry.key] = None
+                yield entry.version, entry.key, None
         # Before an owner has settled, that a key was deleted is more than that it is not there.
         if since or not self.settled:
             for key, version in reversed(self.tombstones.items()):
                 if version <= since:
                     break
-                changes[key] = None
-        return Delta(self.owner, self.generation, since, self.version, changes, self.settled, self.bare)
+                yield version, key, None
 
     def die(self) -> Iterable[str]:
         """Drop the leases; gives their keys."""
@@ -199,6 +212,16 @@ def _leased(entry: Entry | None) -> bool:
 
 def _version(entry: Entry | None, delta: Delta) -> int:
     return delta.version if entry is None else entry.version
+
+
+def _cut(news: Sequence[_News], limit: int) -> int:
+    """How many of them are about so many octets; never within one version, and at least one version."""
+    size = 0
+    for end, (version, key, entry) in enumerate(news):
+        if size >= limit and version > news[end - 1][0]:
+            return end
+        size += weigh(key, b"" if entry is None else entry.value)
+    return len(news)
 
 
 def weigh(key: str, value: bytes) -> int:

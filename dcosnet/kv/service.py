@@ -168,9 +168,9 @@ class KeyValue(Service):
         """As IReplica says."""
         return self._store.known
 
-    def missing(self, owner: str, known: Known) -> Delta | None:
+    def missing(self, owner: str, known: Known, limit: int) -> Delta | None:
         """As IReplica says."""
-        return self._store.missing(owner, known)
+        return self._store.missing(owner, known, limit)
 
     def take(self, delta: Delta) -> bool:
         """As IReplica says."""

@@ -271,9 +271,12 @@ class Store:
             stamps.append(entry.written)
         return self._refresh(key for _, key in due), stamps
 
-    def missing(self, owner: str, known: Known) -> Delta | None:
+    def missing(self, owner: str, known: Known, limit: int) -> Delta | None:
         """As IReplica says."""
-        return self._namespaces[owner].missing(known) if owner in self._known else None
+        if owner not in self._known:
+            return None
+        past = self._past if owner == self.own.owner else None
+        return (past or self._namespaces[owner]).missing(known, limit)
 
     def judge(self, owner: str, dead: bool) -> frozenset[str]:
         """Drop the leases of an owner that died; gives the keys whose live entry changed."""
@@ -332,6 +335,7 @@ class Store:
             return None
         _check_delta(self._past, delta)
         self._past.take(delta)
+        self._publish(self._past)
         return News(frozenset(), frozenset())
 
     def _publish(self, namespace: Namespace) -> None:

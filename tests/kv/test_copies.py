@@ -57,7 +57,7 @@ def test_durable_entries_of_others_are_there_after_a_power_cut(rig):
     rig.start()
     assert values(rig) == {"k": b"1", "l": b"2"}
     assert rig.store.known()["b"] == Known(1, 0)
-    given = rig.store.missing("b", NOTHING)
+    given = rig.store.missing("b", NOTHING, 1 << 40)
     assert (given.bare, given.settled, given.version, set(given.changes)) == (True, True, 3, {"k", "l"})
     rig.store.judge("b", MemberState.DEAD)
     assert rig.store.known()["b"] == Known(1, 3)
@@ -87,7 +87,7 @@ def test_that_its_owner_has_told_all_is_kept_with_a_copy(rig):
     rig.turn()
     assert on_disk(rig, "b").settled
     rig.restart()
-    assert rig.store.missing("b", NOTHING).settled
+    assert rig.store.missing("b", NOTHING, 1 << 40).settled
 
 
 def test_changes_during_a_commit_share_the_next(rig):

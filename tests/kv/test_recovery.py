@@ -73,7 +73,7 @@ def test_it_says_nothing_of_itself_meanwhile(rig):
     rig.store.follow(heard.append)
     rig.store.write({"lease": b"1"}, LEASE)
     assert "a" not in rig.store.known()
-    assert rig.store.missing("a", NOTHING) is None
+    assert rig.store.missing("a", NOTHING, 1 << 40) is None
     assert heard == []
     assert values(rig) == {"lease": b"1"}
     rig.store.recovered()
@@ -187,7 +187,7 @@ def test_a_damaged_journal_is_made_whole_by_others():
         rig.turn()
         if "kept" in changes:
             bad = at
-    peer = rig.store.missing("a", NOTHING)
+    peer = rig.store.missing("a", NOTHING, 1 << 40)
     rig.stop()
     data = bytearray(rig.disk.read(rig.store.journal.path))
     data[bad + 15] ^= 1

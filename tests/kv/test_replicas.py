@@ -5,7 +5,7 @@ The model is the history of each owner: what it said at each version. All else
 that a store says of an owner follows from how much it knows of it.
 """
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -13,6 +13,9 @@ from dcosnet.kv.store import Store
 from dcosnet.model.delta import NOTHING, Delta, Known
 from dcosnet.model.entry import Entry, Lifetime
 from dcosnet.model.stamp import Stamp
+
+WHOLE = 1 << 40
+"""A limit that cuts nothing."""
 
 LEASE, DURABLE = Lifetime.LEASE, Lifetime.DURABLE
 NODES = ("a", "b", "c")
@@ -82,7 +85,7 @@ class Replicas(RuleBasedStateMachine):
         """All that the source knows better; what it believes the other to know may be nothing."""
         for owner in self.stores[source].known:
             known = NOTHING if aged else self.stores[to].known.get(owner, NOTHING)
-            delta = self.stores[source].missing(owner, known)
+            delta = self.stores[source].missing(owner, known, WHOLE)
             if delta is not None:
                 self.air.append(delta)
                 if arrives:
@@ -115,7 +118,7 @@ class Replicas(RuleBasedStateMachine):
                 for source in living:
                     for owner, known in self.stores[source].known.items():
                         if known != (mine := self.stores[target].known.get(owner, NOTHING)):
-                            delta = self.stores[source].missing(owner, mine)
+                            delta = self.stores[source].missing(owner, mine, WHOLE)
                             if delta is not None:
                                 self.stores[target].take(delta, FAR)
         first, *others = (self.stores[name] for name in living)
@@ -158,7 +161,7 @@ class Replicas(RuleBasedStateMachine):
         for owner in NODES if hasattr(self, "stores") else ():
             for generation, version in [*self.history[owner]][-6:]:
                 one = self.stores["a"]._namespaces.get(owner)
-                delta = None if one is None else one.missing(Known(generation, version))
+                delta = None if one is None else one.missing(Known(generation, version), WHOLE)
                 if delta is None:
                     continue
                 entries = {} if delta.since == 0 else dict(self.history[owner][generation, version])
@@ -186,7 +189,7 @@ def pair():
 
 
 def tell(source, target, owner="b"):
-    delta = source.missing(owner, target.known.get(owner, NOTHING))
+    delta = source.missing(owner, target.known.get(owner, NOTHING), WHOLE)
     return delta is not None and target.take(delta, FAR) is not None
 
 
@@ -224,7 +227,7 @@ def test_a_delta_costs_as_much_as_it_yields():
                 yield one
 
     other.own.entries = Counted(other.own.entries)
-    delta = other.missing("b", Known(1, 2000))
+    delta = other.missing("b", Known(1, 2000), WHOLE)
     assert set(delta.changes) == {"k7", "k8"}
     assert looked == ["k7", "k1999"]
 
@@ -238,9 +241,9 @@ def test_who_missed_more_deletions_than_are_remembered_is_told_all():
     for index in range(1400):
         say(other, {f"k{index}": None})
     assert len(other.own.tombstones) == 1024
-    assert other.missing("b", Known(1, other.own.floor)).since == other.own.floor
-    assert other.missing("b", Known(1, other.own.floor - 1)).since == 0
-    assert other.missing("b", one.known["b"]).since == 0
+    assert other.missing("b", Known(1, other.own.floor), WHOLE).since == other.own.floor
+    assert other.missing("b", Known(1, other.own.floor - 1), WHOLE).since == 0
+    assert other.missing("b", one.known["b"], WHOLE).since == 0
     assert tell(other, one)
     assert set(one.live) == {f"k{index}" for index in range(1400, 1500)}
 
@@ -318,7 +321,7 @@ def test_a_bare_delta_makes_no_hole_where_leases_are_known():
     say(other, {"durable": b"1"}, DURABLE)
     third.judge("b", True)
     tell(other, third)
-    bare = third.missing("b", one.known["b"])
+    bare = third.missing("b", one.known["b"], WHOLE)
     assert bare.bare
     assert one.take(bare, FAR) is None
     assert set(one.live) == {"lease"}
@@ -350,10 +353,10 @@ def test_a_bare_namespace_of_the_living_goes_on_and_stays_bare():
     one.judge("b", True)
     one.judge("b", False)
     say(other, {"new": b"1"}, at=2)
-    assert one.take(other.missing("b", Known(1, 1)), FAR) is not None
+    assert one.take(other.missing("b", Known(1, 1), WHOLE), FAR) is not None
     assert set(one.live) == {"new"}
     assert one.known["b"] == (1, 0)
-    assert one.missing("b", NOTHING).changes == {}
+    assert one.missing("b", NOTHING, WHOLE).changes == {}
     assert tell(other, one)
     assert set(one.live) == {"new", "old"}
 
@@ -401,3 +404,32 @@ def test_a_start_in_many_generations_piles_up_nothing():
         one.take(Delta("b", generation, 0, 1, entries), FAR)
         assert len(one._namespaces["b"].former) <= 65_536
     assert len(one.live) == 60_000
+
+
+@given(
+    steps=st.lists(st.tuples(st.dictionaries(st.sampled_from("pqrs"), st.none() | st.just(b"x" * 9)), st.booleans())),
+    seen=st.integers(0, 20),
+    limit=st.sampled_from([1, 12, 30, WHOLE]),
+    settled=st.booleans(),
+)
+def test_what_comes_in_parts_comes_to_the_same(steps, seen, limit, settled):
+    """A namespace of many megabytes is pulled in parts, from wherever the other end is; only the last one settles."""
+    one, parts, whole = Store("b"), Store("a"), Store("a")
+    one.begin(7, 0, {})
+    for at, (changes, durable_keys) in enumerate(steps):
+        one.write(changes, Lifetime.DURABLE if durable_keys else LEASE, Stamp(at, 0, "b"))
+        if at == seen:
+            for other in (parts, whole):
+                tell(one, other)
+    if settled:
+        one.settle()
+    told = tell(one, whole)
+    seen_settled = []
+    while (delta := one.missing("b", parts.known.get("b", NOTHING), limit)) is not None:
+        assert parts.take(delta, FAR) is not None
+        seen_settled.append(delta.settled)
+    assert bool(seen_settled) is told
+    assert not any(seen_settled[:-1])
+    assert parts.known == whole.known
+    assert parts.live == whole.live
+    assert parts._namespaces["b"].entries == whole._namespaces["b"].entries

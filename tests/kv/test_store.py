@@ -15,6 +15,9 @@ from dcosnet.model.delta import NOTHING, Delta, Known
 from dcosnet.model.entry import Entry, Lifetime
 from dcosnet.model.stamp import Stamp
 
+WHOLE = 1 << 40
+"""A limit that cuts nothing."""
+
 LEASE, DURABLE = Lifetime.LEASE, Lifetime.DURABLE
 OWNERS = ("a", "b", "c")
 FAR = 1 << 60
@@ -46,7 +49,7 @@ def histories(draw):
             store.settle()
         else:
             store.begin(store.own.generation + 1, store.own.version, store.own.durable())
-        delta = store.missing(owner, known)
+        delta = store.missing(owner, known, WHOLE)
         if delta is not None:
             deltas.append(delta)
     # What is shown of a former generation is no function of what is known.
@@ -54,7 +57,7 @@ def histories(draw):
         if not store.own.settled:
             known = Known(store.own.generation, store.own.version)
             store.settle()
-            deltas.append(store.missing(owner, known))
+            deltas.append(store.missing(owner, known, WHOLE))
     return deltas
 
 
@@ -163,13 +166,13 @@ def test_a_lease_of_a_dead_owner_gives_way_to_an_older_entry():
     other.begin(1, 0, {})
     store.write({"k": b"mine"}, LEASE, Stamp(1, 0, "a"))
     other.write({"k": b"theirs"}, LEASE, Stamp(2, 0, "b"))
-    take(store, other.missing("b", NOTHING))
+    take(store, other.missing("b", NOTHING, WHOLE))
     assert store.live["k"].value == b"theirs"
     assert store.judge("b", True) == {"k"}
     assert store.live["k"].value == b"mine"
     assert store.judge("b", False) == frozenset()
     assert store.known["b"] == (1, 0)
-    assert take(store, other.missing("b", store.known["b"])) == {"k"}
+    assert take(store, other.missing("b", store.known["b"], WHOLE)) == {"k"}
     assert store.live["k"].value == b"theirs"
     assert store.known["b"] == (1, 1)
 
@@ -179,7 +182,7 @@ def test_a_durable_entry_outlives_its_owner():
     store, other = Store("a"), Store("b")
     other.begin(1, 0, {})
     other.write({"k": b"1"}, DURABLE, Stamp(1, 0, "b"))
-    take(store, other.missing("b", NOTHING))
+    take(store, other.missing("b", NOTHING, WHOLE))
     assert store.judge("b", True) == frozenset()
     assert "k" in store.live
 
@@ -190,7 +193,7 @@ def test_an_older_write_changes_nothing_live():
     other.begin(1, 0, {})
     store.write({"k": b"new"}, LEASE, Stamp(2, 0, "a"))
     other.write({"k": b"old"}, LEASE, Stamp(1, 0, "b"))
-    assert take(store, other.missing("b", NOTHING)) == frozenset()
+    assert take(store, other.missing("b", NOTHING, WHOLE)) == frozenset()
     assert store.live["k"].value == b"new"
 
 

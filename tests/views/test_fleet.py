@@ -27,6 +27,9 @@ from dcosnet.testing.memory_disk import MemoryDisk
 from dcosnet.views.service import Views
 from dcosnet.views.zones import TASKS
 
+WHOLE = 1 << 40
+"""A limit that cuts nothing."""
+
 ALIVE, UNREACHABLE, DEAD, LEFT = MemberState
 WEB = "tcp//web.shop:80"
 ROOM = 1 << 20
@@ -66,7 +69,7 @@ class Host:
         """Take what another one knows, of whatever owner."""
         for owner in list(other.store.known()):
             known = self.store.known().get(owner, NOTHING)
-            while (delta := other.store.missing(owner, known)) is not None and self.store.take(delta):
+            while (delta := other.store.missing(owner, known, WHOLE)) is not None and self.store.take(delta):
                 known = delta.known
 
     def backends(self):

@@ -24,6 +24,9 @@ from dcosnet.testing.contracts.keyvalue import outcome
 
 LEASE, DURABLE = Lifetime.LEASE, Lifetime.DURABLE
 
+WHOLE = 1 << 40
+"""A limit that cuts nothing."""
+
 
 class Store(IKeyValue, IReplica):
     """Both ends of a store."""
@@ -93,7 +96,7 @@ def replica_contract(make: Callable[[Path], Rig]) -> type:  # noqa: C901 - it is
             store.write({"gone": None}, LEASE)
             store.write({"l": b"2"}, DURABLE)
             store.settle()
-            whole, step = store.missing("a", NOTHING), store.missing("a", before)
+            whole, step = store.missing("a", NOTHING, WHOLE), store.missing("a", before, WHOLE)
             assert whole is not None
             assert step is not None
             assert {key for key, entry in whole.changes.items() if entry is not None} == {"k", "l"}
@@ -102,8 +105,8 @@ def replica_contract(make: Callable[[Path], Rig]) -> type:  # noqa: C901 - it is
             assert (whole.since, step.since) == (0, before.version)
             assert whole.settled
             assert not whole.bare
-            assert store.missing("a", store.known()["a"]) is None
-            assert store.missing("nobody", NOTHING) is None
+            assert store.missing("a", store.known()["a"], WHOLE) is None
+            assert store.missing("nobody", NOTHING, WHOLE) is None
 
         def test_settling_twice_is_settling_once(self, tmp_path: Path) -> None:
             """Nobody is told again."""
@@ -120,7 +123,7 @@ def replica_contract(make: Callable[[Path], Rig]) -> type:  # noqa: C901 - it is
             entry = store.get("k")
             assert entry is not None
             assert (entry.owner, entry.value) == ("b", b"1")
-            passed = store.missing("b", NOTHING)
+            passed = store.missing("b", NOTHING, WHOLE)
             assert passed is not None
             assert passed == delta("b", {"k": b"1"}, 3)
             for other in (
@@ -173,7 +176,7 @@ def replica_contract(make: Callable[[Path], Rig]) -> type:  # noqa: C901 - it is
                 store.judge("b", state)
                 assert set(store.entries()) == {"durable"}
                 assert store.known()["b"] == Known(1, 2)
-                passed = store.missing("b", NOTHING)
+                passed = store.missing("b", NOTHING, WHOLE)
                 assert passed is not None
                 assert passed.bare
                 assert set(passed.changes) == {"durable"}
