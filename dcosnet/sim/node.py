@@ -131,7 +131,11 @@ class Node:
         """Start a process."""
         assert self.process is None, f"{self.name} runs already"
         self.meant = self.host.up = True
-        identity = Identity(self.name, f"{self.authority}/{self.cluster}", self.expired)
+        identity = (
+            Identity(self.name, f"{self.authority}/{self.cluster}", self.expired)
+            if self.verified
+            else Identity(self.name)
+        )
         self.process = self.network.process(self.host, identity, self._cost)
         self.process.put(self._boot)
 

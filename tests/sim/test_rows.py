@@ -1,7 +1,8 @@
 """
 What gossip is to reach, in simulated time.
 
-The rows are in docs/simulator.rst, more seeds and more nodes in bench/gossip.py. The times asserted here are simulated; they are the same on every machine.
+The rows are in docs/simulator.rst; more seeds and more nodes in bench/gossip.py.
+The times asserted here are simulated; they are the same on every machine.
 """
 
 from __future__ import annotations
