@@ -813,7 +813,7 @@ class Cluster:
         """Aim at those who should be linked and are not, and at nobody else."""
         self._plan_at = None
         wanted = self.table.wanted
-        for name in wanted - self._of_peer.keys():
+        for name in sorted(wanted - self._of_peer.keys()):
             record = self.table.record(name)
             if record is not None:
                 # The lower name dials; the other waits whether it does.
@@ -886,7 +886,7 @@ class Cluster:
             changed |= {name}
         if not changed:
             return
-        for name in changed:
+        for name in sorted(changed):
             state = self.table.state(name)
             if state is None:
                 self._states.pop(name, None)

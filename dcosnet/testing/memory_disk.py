@@ -89,7 +89,7 @@ class _Directory:
             if rng.random() < 0.5:
                 _rename(self.safe, changes)
         self.names, self.pending, self.locked = dict(self.safe), [], False
-        for node in set(self.names.values()):
+        for node in dict.fromkeys(self.names.values()):
             node.crash(rng)
 
 
