@@ -156,11 +156,13 @@ def test_a_disk_that_refuses_costs_only_the_copies(rig):
     assert values(rig) == {"j": b"1", "l": b"1", "m": b"1", "n": b"1"}
     assert sample(rig, "copies_refused_total") == 1
     assert sample(rig, "copies_pending") == 2
+    assert rig.store.describe()["copies_refused"]
     rig.disk.refuse = {}
     assert stored == [("b", Known(1, 1))]
     rig.clock.advance(10)
     assert sorted(stored[1:]) == [("b", Known(1, 3)), ("c", Known(1, 1))]
     assert sample(rig, "copies_pending") == 0
+    assert not rig.store.describe()["copies_refused"]
     rig.crash(Random(1))
     rig.start()
     assert values(rig) == {"j": b"1", "l": b"1", "m": b"1", "n": b"1"}
