@@ -175,8 +175,12 @@ class IReplica(Interface):
     """
 
     node: str = Attribute("This node's name, the owner of what is written here.")
-    generation: int = Attribute("Of this node's own namespace; greater than all that it had before. Ask again after `recovered`.")
-    fresh: bool = Attribute("Whether the store found no whole journal: this node is new, or has lost its keys. Until it is made.")
+    generation: int = Attribute(
+        "Of this node's own namespace; greater than all that it had before. Ask again after `recovered`."
+    )
+    fresh: bool = Attribute(
+        "Whether the store found no whole journal: this node is new, or has lost its keys. Until it is made."
+    )
 
     def known() -> Mapping[str, Known]:
         """
