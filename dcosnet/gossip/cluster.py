@@ -21,6 +21,7 @@ from dcosnet.gossip.counts import KINDS, Counts
 from dcosnet.gossip.dials import Dials
 from dcosnet.gossip.digest import Digest as Leaves
 from dcosnet.gossip.digest import root
+from dcosnet.gossip.door import Door
 from dcosnet.gossip.effects import (
     Dial,
     Effect,
@@ -33,6 +34,7 @@ from dcosnet.gossip.effects import (
     Write,
 )
 from dcosnet.gossip.faults import Faults
+from dcosnet.gossip.frontier import frontiers
 from dcosnet.gossip.health import Health
 from dcosnet.gossip.link import Link
 from dcosnet.gossip.messages import (
@@ -59,7 +61,7 @@ from dcosnet.gossip.messages import (
 from dcosnet.gossip.probe import PERIOD, Probe
 from dcosnet.gossip.recovery import Recovery
 from dcosnet.gossip.spread import Spread
-from dcosnet.gossip.table import MemberView, Table, check_name
+from dcosnet.gossip.table import MemberView, Table
 from dcosnet.gossip.wire import FrameError, encode
 from dcosnet.interfaces import IReplica
 from dcosnet.model.delta import NOTHING, Known
@@ -191,6 +193,7 @@ class Cluster:
         self.set_clock(now, wall)
         self._health = Health(now)
         self._recovery = Recovery(self._replica, now)
+        self._door = Door(self._options.cluster, self._nonce, self.table, self._faults)
         self.spread = Spread(self._replica, self.table.told, self.table.linked_as_wanted, self._rng)
         self._dials = Dials(self._rng)
         for owner, known in self._replica.known().items():
@@ -430,17 +433,15 @@ class Cluster:
     def _greet(self, link: Link, hello: Message, now: float) -> None:
         """Judge who is there; then the link stands."""
         assert isinstance(hello, Hello)
-        check_name(hello.name)
-        refusal = self._objection(link, hello, now)
-        if refusal is not None:
-            code, text = refusal
-            self._refuse(link, hello.name, code, text, now)
+        aim, before = self._dials.of(link.number), self._of_peer.get(hello.name)
+        objection = self._door.objection(link, hello, None if aim is None else aim.name, before, now)
+        if objection is not None:
+            self._refuse(link, hello.name, objection.code, objection.text, now)
             return
         if not link.dialled and len(self._of_peer) >= LINKS_LIMIT and hello.name not in self.table.wanted:
             self._send_on(link, now)
             return
-        before = self._of_peer.get(hello.name)
-        if before is not None and not self._replaces(link, hello, before):
+        if before is not None and not self._door.replaces(link, hello, before):
             self._dials.settled(link.number)
             self._close(link, CloseCode.DOUBLE, "there is a link already", now)
             return
@@ -482,62 +483,6 @@ class Cluster:
         told = map(self.table.told, self._rng.sample(others, min(TOLD_OF, len(others))))
         self._say(link, Members(tuple(one for one in told if one is not None)))
         self._close(link, CloseCode.BUSY, f"{LINKS_LIMIT} links are open here already; here are others", now)
-
-    def _objection(self, link: Link, hello: Hello, now: float) -> tuple[CloseCode, str] | None:
-        """Why there is to be no link with who says so; None if there may be one."""
-        if hello.cluster != self._options.cluster:
-            return CloseCode.WRONG_CLUSTER, (
-                f"it belongs to the cluster {hello.cluster!r}, and this is {self._options.cluster!r}; correct "
-                "gossip.cluster or the seeds"
-            )
-        if not hello.least <= PROTOCOL <= hello.most:
-            return CloseCode.VERSION, f"it speaks versions {hello.least} to {hello.most}, and this node {PROTOCOL}"
-        if hello.name == self.table.name:
-            return self._namesake(link, hello)
-        quarantined = self._faults.quarantined(hello.name, now)
-        if quarantined:
-            return CloseCode.QUARANTINE, f"it has sent nonsense too often; not for {quarantined:.0f} s more"
-        return self._doubtful_identity(link, hello)
-
-    def _doubtful_identity(self, link: Link, hello: Hello) -> tuple[CloseCode, str] | None:
-        aim = self._dials.of(link.number)
-        record, before = self.table.record(hello.name), self._of_peer.get(hello.name)
-        if link.certified is not None and link.certified != hello.name:
-            return CloseCode.IDENTITY, f"it calls itself {hello.name}, and its certificate says {link.certified}"
-        if aim is not None and aim.name is not None and aim.name != hello.name:
-            return CloseCode.IDENTITY, f"{hello.name} answers where {aim.name} is said to be"
-        if record is not None and hello.generation < record.generation:
-            return CloseCode.STALE, f"there is a newer process that calls itself {hello.name}"
-        if before is not None and before.hello is not None:
-            theirs, held = (hello.generation, hello.nonce), (before.hello.generation, before.hello.nonce)
-            if theirs[0] == held[0] and theirs[1] != held[1]:
-                return (
-                    CloseCode.TWO_NODES,
-                    f"two processes call themselves {hello.name}, of one generation: a cloned disk",
-                )
-        return None
-
-    def _namesake(self, link: Link, hello: Hello) -> tuple[CloseCode, str]:
-        """Somebody of this node's own name: itself, or another process, of which the newer may stay."""
-        own = self.table.own
-        if hello.nonce == self._nonce:
-            return CloseCode.SELF, "that is this node itself"
-        if (hello.generation, hello.nonce) > (own.generation, self._nonce) and self.table.superseded is None:
-            self.table.superseded = (
-                f"another process at {link.endpoint} calls itself {own.name} and is newer; give one of them another "
-                "node.name, or stop it"
-            )
-        return CloseCode.TWO_NODES, f"two processes call themselves {own.name}; give one of them another node.name"
-
-    def _replaces(self, link: Link, hello: Hello, before: Link) -> bool:
-        """Of two links to one peer, the one that the lower name has opened stays; both ends decide alike."""
-        assert before.hello is not None
-        if before.hello.generation != hello.generation:
-            return True
-        lower = self.table.name < hello.name
-        if before.dialled == link.dialled:
-            return True
-        return link.dialled is lower
 
     def _answered(self, link: Link, pong: Pong, now: float) -> None:
         assert link.probe is not None
@@ -636,47 +581,15 @@ class Cluster:
         self._tell_frontier(link, members, keys, answer=True)
 
     def _tell_frontier(self, link: Link, members: bytes, keys: bytes, *, answer: bool) -> None:
-        """
-        What is known here in some leaves, in as many frames as it takes.
-
-        Each frame has whole leaves, since what it leaves out of a leaf is said to be unknown here.
-        """
-        known, owners = self.table.digest, self._keys
-        batch: list[tuple[bytes, bytes]] = [(b"", b"")]
-        size = 0
-        for is_key, index in (*((False, i) for i in members), *((True, i) for i in keys)):
-            one = bytes((index,))
-            names = (owners if is_key else known).within(one)
-            weight = sum(len(name.encode()) + 24 for name in names)
-            if size and size + weight > 32_768:
-                batch.append((b"", b""))
-                size = 0
-            size += weight
-            mine, theirs = batch[-1]
-            batch[-1] = (mine, theirs + one) if is_key else (mine + one, theirs)
-        for some_members, some_keys in batch:
-            self._reply(
-                link,
-                Frontier(
-                    some_members,
-                    tuple((name, *pair) for name, pair in known.within(some_members).items()),
-                    some_keys,
-                    tuple((name, *pair) for name, pair in owners.within(some_keys).items()),
-                    answer,
-                ),
-            )
+        for frontier in frontiers(self.table.digest, members, self._keys, keys, answer=answer):
+            self._reply(link, frontier)
 
     def _take_frontier(self, link: Link, frontier: Frontier, now: float) -> None:
         theirs = {name: (generation, sequence) for name, generation, sequence in frontier.members}
-        lacks = [
-            name
-            for name, pair in self.table.digest.within(frontier.member_leaves).items()
-            if theirs.get(name, (-1, -1)) < pair
-        ]
-        self.spread.owe(link.number, lacks)
+        mine = self.table.digest.within(frontier.member_leaves)
+        self.spread.owe(link.number, [name for name, pair in mine.items() if theirs.get(name, (-1, -1)) < pair])
         keys = {owner: Known(generation, version) for owner, generation, version in frontier.keys}
-        mine = self._keys.within(frontier.key_leaves)
-        self.spread.compare(link.number, keys, mine, now)
+        self.spread.compare(link.number, keys, self._keys.within(frontier.key_leaves), now)
         if frontier.answer:
             self._tell_frontier(link, frontier.member_leaves, frontier.key_leaves, answer=False)
         if self._asked is not None and self._asked[0] == link.number:
@@ -952,6 +865,8 @@ class Cluster:
         others = sum(1 for name in self._of_peer if self.table.state(name) is MemberState.ALIVE)
         doors = {*self._options.seeds, *self._options.remembered} - self._own_endpoints
         if self._recovery.settle(now, others, askable=bool(doors)):
+            if self._replica.generation != self.table.own.generation:
+                self.table.set_own(now, generation=self._replica.generation)
             self._plan_soon(now)
 
     def _tell_own(self, now: float) -> None:

@@ -106,8 +106,10 @@ class Connection(twisted_protocol.Protocol):
 
     @property
     def who(self) -> str:
-        """The name that was proven, or where it is."""
-        return self.peer.name if self.peer is not None else str(self.other)
+        """The name that was proven, or where it is; a port that came in by is another one each time."""
+        if self.peer is not None:
+            return self.peer.name
+        return self.other.host if self.dial is None else str(self.other)
 
     @property
     def handle(self) -> SSL.Connection:
@@ -302,7 +304,7 @@ class Peers:
             return False
         if self.tls is None and not other.is_loopback:
             self._deny(
-                str(other), RefusedError("plaintext", "it is not on this host, and there are no certificates"), None
+                other.host, RefusedError("plaintext", "it is not on this host, and there are no certificates"), None
             )
             return False
         if len(self._pending) < self._most:

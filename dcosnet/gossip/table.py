@@ -19,7 +19,7 @@ from dcosnet.errors import PeerError
 from dcosnet.gossip.digest import Digest
 from dcosnet.gossip.messages import Accusation, Reason, Record, Told
 from dcosnet.gossip.rings import Rings
-from dcosnet.gossip.verdict import Court, usable
+from dcosnet.gossip.verdict import Court
 from dcosnet.model.member import MemberState
 
 DEAD_AFTER, DEAD_LATEST = 5.0, 30.0
@@ -74,7 +74,7 @@ class _Member:
         self.unreachable: float | None = None
         """Since when the observers say so."""
         self.jury: frozenset[str] | None = None
-        """Who its observers were when they began to say so."""
+        """Who its observers were when they began to say so, or when it last spoke."""
         self.agreed = 1.0
         self.back_at: float | None = None
         """When it counts as alive again, while it comes back."""
@@ -253,9 +253,13 @@ class Table:
         member = self._members.get(name)
         return None if member is None else _life(member.record)
 
+    def supersede(self, why: str) -> None:
+        """Hear that a newer process has this node's name; the first word stays."""
+        self.superseded = self.superseded or why
+
     def _take_own(self, record: Record) -> None:
-        if _age(record) > _age(self.own) and self.superseded is None:
-            self.superseded = (
+        if _age(record) > _age(self.own):
+            self.supersede(
                 f"another process calls itself {self.name} and is newer (generation {record.generation}, here "
                 f"{self.own.generation}); give one of them another node.name, or stop it"
             )
@@ -274,6 +278,8 @@ class Table:
                 if record.generation > before.generation:
                     member.flaps.clear()
         self._index(record, before, member, now)
+        if member.jury is not None:
+            member.jury = self.ring.neighbours(name)
         self._unshared.discard(name)
         self.digest.put(name, (record.generation, record.sequence))
         self._place(name, member)
@@ -414,11 +420,7 @@ class Table:
                     accusers.setdefault(one.name, set()).add(accuser)
         if not accusers:
             return {}
-        juries = {
-            name: member.jury
-            for name, member in self._members.items()
-            if member.jury is not None and usable(member.jury, self.live)
-        }
+        juries = {name: member.jury for name, member in self._members.items() if member.jury is not None}
         return Court(self.name, self.ring, accusers, juries, self.peers).verdicts()
 
     def _down(self, one: str, other: str) -> bool:

@@ -5,8 +5,9 @@ An edge is what the rings want between two members; it is down when either end
 accuses the other. Judged is from where this node stands: who can be walked to
 from here and from its own peers by edges that are up is heard here, and only
 who is heard counts as an observer. Observers are a member's neighbours on the
-rings; once it is unreachable they stay the same, since new neighbours have no
-opinion yet. A member is unreachable
+rings; once it is unreachable they stay the same until it speaks, since new
+neighbours have no opinion yet, and no way leads to it but by them. A member is
+unreachable
 
 1. when three fifths of the observers that are heard accuse it, or
 2. when three fifths of its edges to observers that are not so judged are down,
@@ -20,7 +21,7 @@ accusing the many who died around it.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from math import ceil
 
@@ -110,8 +111,3 @@ def agreement(accusers: int, observers: int) -> float | None:
     if accusers < needed:
         return None
     return 1.0 if observers == needed else (accusers - needed) / (observers - needed)
-
-
-def usable(jury: frozenset[str], living: Container[str]) -> bool:
-    """Whether some of a jury are still there to speak."""
-    return any(name in living for name in jury)

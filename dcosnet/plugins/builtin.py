@@ -61,7 +61,9 @@ class Builtin:
         return part
 
 
-membership = Builtin("membership", "dcosnet.gossip.plugin", offers=_set(IMembership))
+gossip = Builtin(
+    "gossip", "dcosnet.gossip.plugin", needs=_set(IReplica), offers=_set(IMembership), contributes=_set(IMetrics)
+)
 kv = Builtin("kv", "dcosnet.kv.plugin", offers=_set(IKeyValue, IReplica), contributes=_set(IMetrics))
 files = Builtin("files", "dcosnet.sources.files.plugin", contributes=_set(ITaskSource, IMetrics))
 mesos = Builtin("mesos", "dcosnet.sources.mesos.plugin", contributes=_set(ITaskSource, IMetrics))

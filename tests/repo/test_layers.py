@@ -28,6 +28,8 @@ SHELLS_BY_PATH = frozenset(
         "kv.copier",
         "kv.copies",
         "kv.log",
+        "gossip.addressbook",
+        "gossip.membership",
         "sources.files.probe",
         "sources.mesos.access",
         "sources.mesos.lookup",
