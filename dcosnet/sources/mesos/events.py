@@ -19,7 +19,7 @@ import msgspec
 from dcosnet.model.facts import Agent, Facts, Problem
 from dcosnet.model.net import Address
 from dcosnet.model.task import TaskId
-from dcosnet.sources.mesos.pieces import LIMIT, pieces
+from dcosnet.sources.mesos.pieces import LIMIT, Opened, pieces
 from dcosnet.sources.mesos.recordio import ProtocolError
 from dcosnet.sources.mesos.state import (
     Unreadable,
@@ -43,6 +43,8 @@ TASKS_READY = 10.0
 _BATCH = 16  # tasks per step: about a millisecond
 _SNAPSHOT = re.compile(rb'\s*\{\s*(?:"type"\s*:\s*"SUBSCRIBED"|"subscribed"\s*:)')
 _SNAPSHOT_DEPTH = 5  # subscribed, get_state, get_tasks, tasks: the elements of the last
+_STATE = ("get_tasks", "get_agents", "get_frameworks")
+"""What a master's state always has, if only as an empty object; one that lacks any of it is not the cluster's."""
 _UNSYNCED_SHOWN = 10
 
 
@@ -101,6 +103,7 @@ class MasterFold(_Fold):
         self._deadline: float | None = None
         self._settle = False
         self._kind: object = None
+        self._opened: set[tuple[str, ...]] = set()
         self.phase = Phase.INIT
         self.heartbeat_interval = HEARTBEAT
         self._take: dict[str, Callable[[Any, float], Iterator[None]]] = {
@@ -124,8 +127,9 @@ class MasterFold(_Fold):
         """
         Take one record.
 
-        Raises ProtocolError when it is not a JSON object; the fold is then of no
-        use any more. Anything less costs only itself, and becomes a problem.
+        Raises ProtocolError when it is not a JSON object, or a snapshot without
+        a whole state; the fold is then of no use any more. Anything less costs
+        only itself, and becomes a problem.
         """
         _run(self.steps(record, now))
 
@@ -201,9 +205,13 @@ class MasterFold(_Fold):
         self._pending.clear()
         self.phase, self._deadline, self._settle = Phase.INIT, None, False
         self._kind = None
+        self._opened.clear()
         yield from _batched(self._take_snapshot(record, now))
         if self._kind != "SUBSCRIBED":
             raise ProtocolError(f"a record of {len(record)} bytes is no SUBSCRIBED but {clip(self._kind)}")
+        for key in _STATE:
+            if ("subscribed", "get_state", key) not in self._opened:
+                raise ProtocolError(f"the state that the master tells has no {key}")
         if self._pending:
             self.phase, self._deadline = Phase.AWAIT_AGENTS, now + AGENTS_READY
         else:
@@ -219,6 +227,11 @@ class MasterFold(_Fold):
         }
         for path, value in pieces(record, _SNAPSHOT_DEPTH):
             if path[:2] == ("subscribed", "get_state") and path[2:] in readers:
+                if value is Opened.LIST:
+                    self._opened.add(path)
+                    continue
+                if path not in self._opened:
+                    raise ProtocolError(f"the state that the master tells has {path[-1]} that are no list")
                 kind, read = readers[path[2:]]
                 try:
                     yield from read(value, now)
@@ -228,6 +241,8 @@ class MasterFold(_Fold):
                 self._heartbeat(value)
             elif path == ("type",):
                 self._kind = value
+            elif value is Opened.OBJECT:
+                self._opened.add(path)
             yield
 
     def _heartbeat(self, value: object) -> None:
@@ -303,9 +318,9 @@ class AgentFold(_Fold):
             if _inner(told, "agent_info").get("id") is None:
                 return False
             own = read_agent(told)
-            tasks = _optional(answer, "get_tasks")
-            launched = [*_optional(tasks, "launched_tasks", list), *_optional(tasks, "tasks", list)]
-            frameworks = _optional(_optional(answer, "get_frameworks"), "frameworks", list)
+            tasks = _inner(answer, "get_tasks")
+            launched = [*_list(tasks, "launched_tasks"), *_list(tasks, "tasks")]
+            frameworks = _list(_inner(answer, "get_frameworks"), "frameworks")
         except Unreadable as error:
             raise ProtocolError(f"the agent's answer cannot be used: {error}") from None
         self._take_agent(own, now)
@@ -388,13 +403,11 @@ def _inner(content: object, key: str) -> Any:
     return value
 
 
-def _optional(content: Mapping[str, Any], key: str, kind: type = dict) -> Any:
-    """The object or list under a key, an empty one where it is absent. Raises Unreadable."""
-    value = content.get(key)
-    if value is None:
-        return kind()
-    if not isinstance(value, kind):
-        raise Unreadable(f"{key} {clip(value)} is no {'list' if kind is list else 'object'}")
+def _list(content: Mapping[str, Any], key: str) -> list[Any]:
+    """The list under a key; JSON made of protobuf leaves out an empty one. Raises Unreadable."""
+    value = content.get(key, [])
+    if not isinstance(value, list):
+        raise Unreadable(f"{key} {clip(value)} is no list")
     return value
 
 

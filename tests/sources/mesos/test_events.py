@@ -352,6 +352,46 @@ def test_a_snapshot_cut_short_is_a_protocol_error():
     assert fold.phase is Phase.INIT
 
 
+def told(**state):
+    """A SUBSCRIBED whose state has this in place of what is usual."""
+    whole = SERVING["subscribed"]["get_state"] | state
+    return {"type": "SUBSCRIBED", "subscribed": {"get_state": {k: v for k, v in whole.items() if v != "absent"}}}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"type": "SUBSCRIBED"},
+        {"type": "SUBSCRIBED", "subscribed": {}},
+        {"type": "SUBSCRIBED", "subscribed": {"get_state": None}},
+        {"type": "SUBSCRIBED", "subscribed": {"get_state": {}}},
+        {"type": "SUBSCRIBED", "subscribed": {"get_state": []}},
+        told(get_tasks="absent"),
+        told(get_agents="absent"),
+        told(get_frameworks="absent"),
+        told(get_tasks=None),
+        told(get_tasks=[]),
+        told(get_tasks={"tasks": None}),
+        told(get_tasks={"tasks": {"web.1": {}}}),
+        told(get_agents={"agents": 7}),
+        told(get_frameworks={"frameworks": "none"}),
+    ],
+)
+def test_a_state_that_is_absent_is_not_an_empty_one(record):
+    """Nothing may be made of it, for it would end every task of the cluster."""
+    fold = fold_of(SERVING)
+    with pytest.raises(ProtocolError, match="the state that the master tells has"):
+        fold.apply(json.dumps(record).encode(), 1.0)
+    assert fold.facts().unsynced
+
+
+def test_a_state_of_empty_objects_is_an_empty_cluster():
+    """What a master tells that knows nobody: JSON made of protobuf leaves out empty lists."""
+    fold = fold_of(told(get_tasks={}, get_agents={}, get_frameworks={}))
+    assert fold.phase is Phase.SERVE
+    assert fold.facts().tasks == {}
+
+
 def test_a_long_record_that_is_no_snapshot_is_a_protocol_error():
     record = json.dumps({"type": "TASK_ADDED", "task_added": {"list": ["x" * 100] * (LIMIT // 50)}}).encode()
     with pytest.raises(ProtocolError, match="no SUBSCRIBED but 'TASK_ADDED'"):
@@ -493,6 +533,11 @@ def test_a_polled_agents_host_name_is_looked_up():
         (b"<html>", b"{}"),
         (b"[]", b"{}"),
         (b"{}", {"get_agent": agent_document()}),
+        ({"get_state": {}}, {"get_agent": agent_document()}),
+        ({"get_state": {"get_tasks": {}}}, {"get_agent": agent_document()}),
+        ({"get_state": {"get_frameworks": {}}}, {"get_agent": agent_document()}),
+        ({"get_state": {"get_tasks": None, "get_frameworks": {}}}, {"get_agent": agent_document()}),
+        ({"get_state": {"get_tasks": {"tasks": None}, "get_frameworks": {}}}, {"get_agent": agent_document()}),
         ({"get_state": {"get_tasks": 7}}, {"get_agent": agent_document()}),
         ({"get_state": {"get_tasks": {"launched_tasks": {}}}}, {"get_agent": agent_document()}),
         ({"get_state": {}}, {"get_agent": {"agent_info": {"id": 7}}}),

@@ -228,7 +228,15 @@ async def test_a_lost_stream_is_followed_again_at_once(cluster, serve, run):
 
 @pytest.mark.parametrize(
     "nonsense",
-    [b"999999999999\n", b"<html>", b"5\n[1,2]", b'7\n"HTML!"', b"12345678901234567890\n"],
+    [
+        b"999999999999\n",
+        b"<html>",
+        b"5\n[1,2]",
+        b'7\n"HTML!"',
+        b"12345678901234567890\n",
+        b'21\n{"type":"SUBSCRIBED"}',
+        b'51\n{"type":"SUBSCRIBED","subscribed":{"get_state":{}}}',
+    ],
 )
 @pytest_twisted.ensureDeferred
 async def test_nonsense_costs_the_stream_and_nothing_else(nonsense, cluster, serve, run):
@@ -242,6 +250,24 @@ async def test_nonsense_costs_the_stream_and_nothing_else(nonsense, cluster, ser
     master.write(nonsense)
     await again.addTimeout(PATIENCE, master._reactor)
     cluster.add_task("api", marathon, agent)
+    await rig.until(lambda facts: names(facts) == {"web", "api"})
+    assert all("web" in names(facts) for facts in rig.told)
+
+
+@pytest.mark.parametrize("nonsense", [b"{}", b"[]", b'{"type":"GET_STATE","get_state":{}}', b"<html>", b""])
+@pytest_twisted.ensureDeferred
+async def test_what_an_agent_told_outlives_an_answer_that_is_none(nonsense, cluster, serve, run):
+    """An answer of 200 that holds no state is not one of an agent without tasks."""
+    marathon, id_ = cluster.add_framework("marathon"), cluster.add_agent("127.0.0.1")
+    cluster.add_task("web", marathon, id_)
+    agent = serve(FakeAgent.of_cluster, cluster, id_)
+    rig = run(agent=agent.url, poll=0.2)
+    await rig.until(lambda facts: names(facts) == {"web"})
+    agent.answer(nonsense, "application/json")
+    await turn_until(lambda: rig.part.ready() is not None)
+    assert rig.metric("polls_total")["failed",] > 0
+    agent.recover()
+    cluster.add_task("api", marathon, id_)
     await rig.until(lambda facts: names(facts) == {"web", "api"})
     assert all("web" in names(facts) for facts in rig.told)
 
