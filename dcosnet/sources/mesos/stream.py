@@ -25,12 +25,13 @@ from dcosnet.io import heap
 from dcosnet.model.facts import Facts, Leader
 from dcosnet.model.net import Address, Endpoint, parse_address
 from dcosnet.sources.mesos.access import AccessError, Answer, Stream, base_url
-from dcosnet.sources.mesos.backoff import BASE, Backoff
+from dcosnet.sources.mesos.backoff import BASE, LIMIT, Backoff
 from dcosnet.sources.mesos.events import MasterFold, Phase
 from dcosnet.sources.mesos.leader import Known, Masters
 from dcosnet.sources.mesos.lookup import Lookups, Resolve
 from dcosnet.sources.mesos.masterinfo import PORT
 from dcosnet.sources.mesos.pause import Pause
+from dcosnet.sources.mesos.polled import Polled
 from dcosnet.sources.mesos.recordio import RecordReader
 
 log = Logger()
@@ -56,6 +57,21 @@ _REDIRECTS = frozenset({301, 302, 307, 308})
 _NO_STREAM = frozenset({400, 403, 404, 405, 501})  # what a master that does not stream says to SUBSCRIBE
 _HOPS = 3
 _QUEUE = 4 << 20  # bytes of records that wait; beyond it the kernel keeps them
+
+
+class Ends(Protocol):
+    """What a subscription needs of its stream; Stream and Polled both have it."""
+
+    lost: Deferred[str]
+
+    def close(self, why: str) -> None:
+        """Give nothing more; `lost` fires with the reason. Idempotent."""
+
+    def pause(self) -> None:
+        """Give nothing for now."""
+
+    def resume(self) -> None:
+        """Give again."""
 
 
 class Talks(Protocol):
@@ -226,9 +242,11 @@ class MasterStream:
             if followed is None:
                 standby = True
                 continue
-            self._backoff.succeeded()
             # Once at once: a master that restarts is soon back. One that ends each stream early is not.
-            return 0.0 if followed > BASE else self._backoff.failed()
+            if followed <= BASE:
+                return self._backoff.failed()
+            self._backoff.succeeded()
+            return 0.0
         if standby:
             self._stand_by("another master leads")
             self._backoff.succeeded()
@@ -247,7 +265,7 @@ class MasterStream:
         if answer.code in _REDIRECTS:
             return await self._redirected(place, answer.location, hops)
         if answer.code in _NO_STREAM:
-            return await self._poll(place, answer.code)
+            return await self._poll(place, call, answer.code, hops)
         raise _Refused(f"{place.url}: answered SUBSCRIBE with {answer.code}")
 
     async def _asked(self, url: str, asked: Deferred[Any]) -> Any:
@@ -271,48 +289,47 @@ class MasterStream:
             raise _Refused(f"{place.url}: sent us in a circle")
         return await self._try(_Place(url, await self._endpoint(url)), hops + 1)
 
-    async def _follow(self, place: _Place, call: _Subscription, stream: Stream) -> float:
+    async def _follow(self, place: _Place, call: _Subscription, stream: Ends) -> float:
         since = self._reactor.seconds()
-        self._begin(place, call)
+        self._place, self._call = place, call
+        self.trouble = f"{place.url} is heard, but its state is not whole yet"
         self.connections["followed"] += 1
         log.info("Following {url}", url=place.url)
         try:
-            reason = await call.follow(stream)
+            why = await call.follow(stream)
         finally:
             self._end()
+        reason = why if why.startswith(place.url) else f"{place.url}: {why}"
         self.connections["lost"] += 1
-        self._fail(f"{place.url}: {reason}", lost=True)
+        self._fail(reason, lost=True)
         if call.fold.phase is Phase.INIT:
-            raise _Refused(f"{place.url}: {reason}")
+            raise _Refused(reason)
+        lasted = self._reactor.seconds() - since
+        if lasted > LIMIT:
+            self._backoff.succeeded()
         # What was wrong in the stream itself may well be there again.
-        return 0.0 if call.nonsense else float(self._reactor.seconds() - since)
+        return 0.0 if call.nonsense else float(lasted)
 
-    async def _poll(self, place: _Place, code: int) -> float:
+    async def _poll(self, place: _Place, call: _Subscription, code: int, hops: int) -> float | None:
         """A master that refuses the stream still tells its state: a snapshot every so often."""
-        log.info("{url} refuses its stream ({code}); it is polled", url=place.url, code=code)
-        since = self._reactor.seconds()
-        while True:
-            answer = await self._asked(place.url, self._access.ask(place.url, "GET_STATE"))
-            if answer.code != 200:
-                self._end()
-                if answer.code in _REDIRECTS:
-                    return float(self._reactor.seconds() - since)
-                raise _Refused(f"{place.url}: answered SUBSCRIBE with {code} and GET_STATE with {answer.code}")
-            if self._call is None:
-                self._begin(place, _Subscription(self._reactor, self._resolve, self._heard, self._folded))
-            call = self._call
-            assert call is not None
-            # The answer is what a SUBSCRIBED holds, under other names.
-            call.take(b'{"type":"SUBSCRIBED","subscribed":' + answer.body + b"}")
-            await self._pause.wait(self._refresh)
 
-    def _begin(self, place: _Place, call: _Subscription) -> None:
-        self._place, self._call = place, call
-        self.trouble = f"{place.url} is heard, but its state is not whole yet"
+        def ask() -> Deferred[Answer]:
+            return self._access.ask(place.url, "GET_STATE")
+
+        answer = await self._asked(place.url, ask())
+        if answer.code in _REDIRECTS:
+            return await self._redirected(place, answer.location, hops)
+        if answer.code != 200:
+            raise _Refused(f"{place.url}: answered SUBSCRIBE with {code} and GET_STATE with {answer.code}")
+        log.info("{url} refuses its stream ({code}); it is polled", url=place.url, code=code)
+        polled = Polled(self._reactor, ask, self._refresh, call.take)
+        polled.start(answer)
+        return await self._follow(place, call, polled)
 
     def _end(self) -> None:
         if self._call is not None:
             self._call.stop()
+            self._call.close("not followed any more")
             self._rejected.update(self._call.fold.rejected)
             self._lookup_failures += self._call.lookup_failures
             self._call = None
@@ -389,7 +406,7 @@ class _Subscription:
         self._waiting = 0
         self._answers: deque[tuple[str, Address | None]] = deque()
         self._steps: Iterator[None] | None = None
-        self._stream: Stream | None = None
+        self._stream: Ends | None = None
         self._paused = False
         self._lost: Deferred[str] | None = None
         self._why: str | None = None
@@ -411,16 +428,22 @@ class _Subscription:
         """Times that an agent's host name was not resolved."""
         return self._lookups.failures
 
-    def follow(self, stream: Stream) -> Deferred[str]:
-        """Fires with the reason when the stream has ended."""
-        self._stream = stream
+    def follow(self, stream: Ends) -> Deferred[str]:
+        """
+        Fires with the reason when the stream has ended.
+
+        What came before is kept, and folded from now on: until then nobody
+        knows whose word it is.
+        """
+        lost: Deferred[str] = Deferred(self._forsake)
+        self._stream, self._lost = stream, lost
+        stream.lost.addCallback(self._ended)
         if self._why is not None:
             stream.close(self._why)
-        else:
+            return lost
+        if isinstance(stream, Stream):
             self._listen()
-        lost: Deferred[str] = Deferred(self._forsake)
-        self._lost = lost
-        stream.lost.addCallback(self._ended)
+        self._fold()
         return lost
 
     def _ended(self, why: str) -> None:
@@ -468,7 +491,7 @@ class _Subscription:
         if self._waiting > _QUEUE and not self._paused and self._stream is not None:
             self._paused = True
             self._stream.pause()
-        if self._work is None:
+        if self._work is None and self._stream is not None:
             self._fold()
 
     def _fold(self) -> None:
@@ -512,7 +535,8 @@ class _Subscription:
                 break
         if self._paused and self._waiting <= _QUEUE // 2 and self._stream is not None:
             self._paused = False
-            self._listen()
+            if self._silence is not None:
+                self._listen()
             self._stream.resume()
         return not self._records
 

@@ -40,8 +40,11 @@ class Wire:
 
     def __init__(self):
         self.answers = []
+        self.states = []
         self.asked = []
+        self.polled = []
         self.streams = []
+        self.early = b""
 
     def subscribe(self, url, receive):
         self.asked.append(url)
@@ -49,10 +52,15 @@ class Wire:
         if answer == "stream":
             answer = Stream(receive)
             self.streams.append(answer)
+            if self.early:
+                answer.dataReceived(self.early)
         return defer.fail(answer) if isinstance(answer, Exception) else defer.succeed(answer)
 
     def ask(self, url, call):
-        raise AssertionError(f"{call} is not asked for")
+        assert call == "GET_STATE"
+        self.polled.append(url)
+        answer = self.states.pop(0)
+        return defer.fail(answer) if isinstance(answer, Exception) else defer.succeed(answer)
 
 
 class Rig:
@@ -83,6 +91,13 @@ class Rig:
 
     def send(self, document):
         self.wire.streams[-1].dataReceived(record(json.dumps(document).encode()))
+
+    def state(self):
+        """What GET_STATE answers."""
+        return Answer(200, json.dumps({"type": "GET_STATE", "get_state": self.cluster.get_state()}).encode())
+
+    def names(self):
+        return {task.name for task in self.stream.facts.tasks.values()}
 
     def snapshot(self, heartbeat=15.0):
         self.send(self.cluster.subscribed(heartbeat))
@@ -247,6 +262,102 @@ def test_ten_thousand_events_are_few_tellings(clock, make):
     assert rig.tellings - before < 5
     (task,) = rig.stream.facts.tasks.values()
     assert task.health == "healthy"
+
+
+# a master that refuses its stream
+
+REFUSES = Answer(403)
+NO_STATE = [
+    Answer(200, b"<html>please log in</html>"),
+    Answer(200, b'{"type":"GET_STATE","get_state":{"get_ta'),
+    Answer(200, b"{}"),
+    Answer(200, b""),
+    Answer(503),
+    AccessError(f"{HERE}: refused"),
+]
+
+
+@pytest.mark.parametrize("answer", NO_STATE, ids=str)
+def test_an_answer_that_is_none_costs_a_polled_master_one_poll(answer, clock, make):
+    """It shows, the last facts stay, and the next answer counts again."""
+    rig = make(Masters(HERE))
+    rig.wire.answers = [REFUSES] * 3
+    rig.wire.states = [rig.state(), answer, answer]
+    rig.stream.start()
+    clock.advance(0)
+    assert (rig.names(), rig.stream.trouble) == ({"web"}, None)
+    clock.advance(30)
+    clock.advance(0)
+    assert (rig.names(), rig.stream.following) == ({"web"}, None)
+    assert HERE in rig.stream.trouble
+    rig.cluster.add_task("api", rig.task[0], next(iter(rig.cluster.agents)))
+    rig.wire.states = [rig.state()]
+    clock.advance(2)
+    clock.advance(0)
+    assert (rig.names(), rig.stream.trouble) == ({"web", "api"}, None)
+
+
+def test_a_master_that_is_polled_no_more_is_told_of_no_more(clock, make):
+    """Its old snapshot, which still waited for an agent, must not come after the news of its stream."""
+    rig = make(Masters(HERE))
+    rig.cluster.fail_over()
+    rig.wire.answers = [REFUSES]
+    rig.wire.states = [rig.state(), AccessError("refused")]
+    rig.stream.start()
+    clock.advance(30)
+    clock.advance(0)
+    agent = next(iter(rig.cluster.agents))
+    rig.cluster.register_again(agent)
+    rig.cluster.add_task("api", rig.task[0], agent)
+    rig.snapshot(heartbeat=600.0)
+    assert rig.names() == {"web", "api"}
+    clock.advance(700)
+    assert rig.names() == {"web", "api"}
+
+
+def test_a_polled_master_that_lost_the_election_is_left_at_once(clock, make):
+    """As one that streams is."""
+    rig = make(Masters(ELSEWHERE, "http://10.0.0.3:5050"))
+    rig.masters.known = Known(rig.masters.known.masters, ELSEWHERE, 4)
+    rig.wire.answers = [REFUSES]
+    rig.wire.states = [rig.state()]
+    rig.stream.start()
+    clock.advance(10)
+    rig.masters.tell(Known(rig.masters.known.masters, "http://10.0.0.3:5050", 5))
+    clock.advance(0)
+    assert rig.wire.asked == [ELSEWHERE, "http://10.0.0.3:5050"]
+    rig.snapshot()
+    assert (rig.stream.facts.leader.epoch, len(rig.wire.polled)) == (5, 1)
+
+
+def test_a_polled_master_that_sends_us_on_is_not_polled(clock, make):
+    rig = make(Masters(HERE))
+    rig.wire.answers = [REFUSES, Answer(307, location="//10.0.0.2:5050")]
+    rig.wire.states = [rig.state(), Answer(307, location="//10.0.0.2:5050")]
+    rig.stream.start()
+    clock.advance(30)
+    clock.advance(0)
+    assert (rig.stream.synced, rig.stream.trouble, rig.stream.following) == (True, None, None)
+    assert rig.names() == {"web"}
+
+
+# the border of a stream
+
+
+def test_what_comes_with_the_answer_is_the_word_of_who_answered(clock, make):
+    """The first bytes are there before anybody knows that the stream is: not the old leader said them."""
+    rig = make(Masters(ELSEWHERE, "http://10.0.0.3:5050"))
+    rig.masters.known = Known(rig.masters.known.masters, ELSEWHERE, 4)
+    rig.stream.start()
+    rig.snapshot()
+    clock.advance(10)
+    leaders = []
+    rig.stream._told = lambda: leaders.append((rig.stream.following, rig.stream.facts.leader))
+    rig.wire.early = record(json.dumps(rig.cluster.subscribed()).encode())
+    rig.masters.tell(Known(rig.masters.known.masters, "http://10.0.0.3:5050", 5))
+    clock.advance(0)
+    assert rig.stream.facts.leader.epoch == 5
+    assert {str(leader.master) for url, leader in leaders if url == "http://10.0.0.3:5050"} == {"10.0.0.3:5050"}
 
 
 def test_stopping_while_an_answer_is_awaited_leaves_nothing(clock, make):
