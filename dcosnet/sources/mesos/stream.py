@@ -484,7 +484,9 @@ class _Subscription:
             self.take(record)
 
     def take(self, record: bytes) -> None:
-        """One record, to be folded when its turn comes."""
+        """One record, to be folded when its turn comes; none once it has stopped, also of a chunk begun before."""
+        if self._stopped:
+            return
         self._heard()
         self._records.append(record)
         self._waiting += len(record)

@@ -264,6 +264,36 @@ def test_ten_thousand_events_are_few_tellings(clock, make):
     assert task.health == "healthy"
 
 
+def test_nonsense_each_time_is_asked_for_less_and_less(clock, make):
+    """Though each time a whole state came first: a large one every two seconds would be all that both do."""
+    rig = make(Masters(HERE))
+    rig.stream.start()
+    for wait in (2, 4, 8, 16, 30):
+        rig.snapshot()
+        clock.advance(5)
+        rig.wire.streams[-1].dataReceived(b"<html>")
+        before = len(rig.wire.asked)
+        clock.advance(wait - 0.01)
+        assert len(rig.wire.asked) == before
+        clock.advance(0.01)
+        assert len(rig.wire.asked) == before + 1
+
+
+def test_nothing_is_taken_of_what_follows_nonsense(clock, make):
+    """Not even records of the same chunk: nobody knows where one begins, and no timer stays for them."""
+    rig = make(Masters(HERE))
+    rig.stream.start()
+    rig.snapshot()
+    clock.advance(20)
+    records = rig.stream.records
+    gone = record(json.dumps(rig.cluster.subscribed() | {"type": "NEWS"}).encode())
+    rig.wire.streams[0].dataReceived(record(b"[]") + gone * 50)
+    assert rig.stream.records == records + 1
+    assert rig.stream.following is None
+    rig.stream.stop()
+    assert clock.getDelayedCalls() == []
+
+
 # a master that refuses its stream
 
 REFUSES = Answer(403)
