@@ -12,9 +12,12 @@ from typing import Any
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IHostResolution, IResolutionReceiver
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from dcosnet.model.net import Address, parse_address
+
+log = Logger()
 
 RETRY = 30.0
 """Seconds until a name that could not be resolved is asked for again."""
@@ -109,6 +112,7 @@ class Lookups:
         self._asked[name] = found
         # An answer that is there already runs `_found` here, which takes it out again.
         found.addCallback(self._found, name)
+        found.addErrback(lambda failure: log.failure("Taking the address of {name} failed", failure, name=name))
 
     def _found(self, address: Address | None, name: str) -> None:
         self._asked.pop(name, None)
@@ -118,8 +122,12 @@ class Lookups:
                 self._later[name] = self._reactor.callLater(RETRY, self._again, name)
             else:
                 self._wanted -= {name}
-            self._tell(name, address)
-        self._go_on()
+            try:
+                self._tell(name, address)
+            finally:
+                self._go_on()
+        else:
+            self._go_on()
 
     def _again(self, name: str) -> None:
         del self._later[name]

@@ -211,7 +211,7 @@ class MesosSource(Service):
         rejected: Counter[str] = Counter()
         failures = 0
         if self._agent is not None:
-            rejected.update(self._agent.fold.rejected)
+            rejected.update(self._agent.rejected)
             failures += self._agent.lookup_failures
         if self._stream is not None:
             rejected.update(self._stream.rejected)

@@ -140,7 +140,7 @@ class MasterStream:
         self.synced = False
         self.trouble: str | None = None
         self.heard_at: float | None = None
-        self.connections = {"followed": 0, "lost": 0, "standby": 0, "failed": 0}
+        self.connections = {"followed": 0, "lost": 0, "standby": 0, "failed": 0, "error": 0}
         self.records = 0
 
     @property
@@ -202,16 +202,29 @@ class MasterStream:
 
     async def _pursue(self) -> None:
         while True:
-            known = self._masters.known
-            places = await self._places(known) if known is not None else []
-            if known is None:
-                await self._pause.wait(None)
-            elif not places:
-                self._stand_by("no master on this node leads")
-                # Names that could not be resolved may be by then; a change of the masters ends it.
-                await self._pause.wait(BASE * MISSED)
-            else:
-                await self._pause.wait(await self._round(places))
+            try:
+                wait = await self._search()
+            except Exception as error:
+                if self._pause.stopped:
+                    raise
+                log.failure("Following the masters failed; it begins anew")
+                self.connections["error"] += 1
+                # Nobody is told of it: that may be what failed. Whoever asks sees it.
+                self.trouble = f"a mistake of ours, which the log tells: {error!r}"
+                wait = self._backoff.failed()
+            await self._pause.wait(wait)
+
+    async def _search(self) -> float | None:
+        """Find a master and follow it until it is lost; the seconds until the next search, None for any change."""
+        known = self._masters.known
+        if known is None:
+            return None
+        places = await self._places(known)
+        if places:
+            return await self._round(places)
+        self._stand_by("no master on this node leads")
+        # Names that could not be resolved may be by then; a change of the masters ends it.
+        return BASE * MISSED
 
     async def _places(self, known: Known) -> Sequence[_Place]:
         """The masters to try, in order."""
@@ -259,7 +272,7 @@ class MasterStream:
         """Follow a master until its stream ends; the seconds that it lasted, or None if it stands by."""
         # Known before the answer is: records may come with it.
         call = _Subscription(self._reactor, self._resolve, self._heard, self._folded)
-        answer = await self._asked(place.url, self._access.subscribe(place.url, call.receive))
+        answer = await self._access.subscribe(place.url, call.receive)
         if isinstance(answer, Stream):
             return await self._follow(place, call, answer)
         if answer.code in _REDIRECTS:
@@ -267,12 +280,6 @@ class MasterStream:
         if answer.code in _NO_STREAM:
             return await self._poll(place, call, answer.code, hops)
         raise _Refused(f"{place.url}: answered SUBSCRIBE with {answer.code}")
-
-    async def _asked(self, url: str, asked: Deferred[Any]) -> Any:
-        try:
-            return await asked
-        except defer.TimeoutError:
-            raise _Refused(f"{url}: gave no answer in time") from None
 
     async def _redirected(self, place: _Place, location: str, hops: int) -> float | None:
         if place.endpoint is not None and self._here(place.endpoint.address):
@@ -300,7 +307,7 @@ class MasterStream:
         finally:
             self._end()
         reason = why if why.startswith(place.url) else f"{place.url}: {why}"
-        self.connections["lost"] += 1
+        self.connections["error" if call.mistaken else "lost"] += 1
         self._fail(reason, lost=True)
         if call.fold.phase is Phase.INIT:
             raise _Refused(reason)
@@ -316,7 +323,7 @@ class MasterStream:
         def ask() -> Deferred[Answer]:
             return self._access.ask(place.url, "GET_STATE")
 
-        answer = await self._asked(place.url, ask())
+        answer = await ask()
         if answer.code in _REDIRECTS:
             return await self._redirected(place, answer.location, hops)
         if answer.code != 200:
@@ -420,6 +427,9 @@ class _Subscription:
         self._folded_at = 0.0
         self._burst = 0
         self.nonsense = False
+        """Whether what came was the reason that it ended."""
+        self.mistaken = False
+        """Whether a mistake of ours was."""
         self.fold = MasterFold()
         self._lookups = Lookups(reactor, resolve, self._resolved)
 
@@ -496,22 +506,28 @@ class _Subscription:
         if self._work is None and self._stream is not None:
             self._fold()
 
+    def _safely(self, step: Callable[[], None]) -> None:
+        """Whatever goes wrong in a step costs this stream, and nothing is lost: the next one begins with all."""
+        try:
+            step()
+        except PeerError as error:
+            self._refuse(str(error))
+        except Exception as error:  # noqa: BLE001 - a mistake of ours, or of who is told; counted and shown
+            log.failure("Taking what a master tells failed; its stream begins anew")
+            self.mistaken = True
+            self._refuse(f"a mistake of ours, which the log tells: {error!r}")
+
     def _fold(self) -> None:
+        self._safely(self._fold_some)
+
+    def _fold_some(self) -> None:
         """Fold for a slice of time; the rest on the next turn."""
         self._work = None
         now = self._reactor.seconds()
         if now - self._folded_at > REST:
             self._burst = 0
         self._folded_at = now
-        try:
-            whole = self._fold_until(now + SLICE)
-        except PeerError as error:
-            self._refuse(str(error))
-            return
-        except Exception:  # noqa: BLE001 - whatever a peer sends costs its own stream only; we are told of our mistake
-            log.failure("Folding a record failed")
-            self._refuse("a record could not be folded")
-            return
+        whole = self._fold_until(now + SLICE)
         if self._burst >= BURST:
             self._burst = 0
             heap.keep()
@@ -566,7 +582,7 @@ class _Subscription:
     def _tell_later(self) -> None:
         self._telling = None
         if self._steps is None:
-            self._after()
+            self._safely(self._after)
 
     def _tell(self) -> None:
         facts, before = self.fold.facts(), self._told
@@ -580,14 +596,17 @@ class _Subscription:
     def _due(self) -> None:
         self._tick = None
         if self._steps is None:
-            self.fold.tick(self._reactor.seconds())
-            self._after()
+            self._safely(self._give_up_waiting)
+
+    def _give_up_waiting(self) -> None:
+        self.fold.tick(self._reactor.seconds())
+        self._after()
 
     def _resolved(self, hostname: str, address: Address | None) -> None:
         # In the midst of a record the fold takes nothing else.
         self._answers.append((hostname, address))
         if self._steps is None:
-            self._after()
+            self._safely(self._after)
 
     def _listen(self) -> None:
         """Bytes are a sign of life, too: a large snapshot takes its time."""

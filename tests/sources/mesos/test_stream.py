@@ -70,7 +70,8 @@ class Rig:
         self.clock = clock
         self.masters = masters
         self.wire = Wire()
-        self.tellings = 0
+        self.tellings = self.faults = 0
+        self.leaders = []
         self.stream = MasterStream(
             clock,
             self.wire,
@@ -88,6 +89,11 @@ class Rig:
 
     def _told(self):
         self.tellings += 1
+        if self.stream.facts is not None:
+            self.leaders.append((self.stream.following, str(self.stream.facts.leader.master)))
+        if self.faults:
+            self.faults -= 1
+            raise ZeroDivisionError
 
     def send(self, document):
         self.wire.streams[-1].dataReceived(record(json.dumps(document).encode()))
@@ -294,6 +300,39 @@ def test_nothing_is_taken_of_what_follows_nonsense(clock, make):
     assert clock.getDelayedCalls() == []
 
 
+@pytest.mark.parametrize("mistake", [ZeroDivisionError("oops"), defer.CancelledError()], ids=repr)
+def test_a_mistake_of_ours_costs_one_round(mistake, clock, make):
+    """It is counted and shows, and masters are looked for again with growing waits, for ever."""
+    rig = make(Masters(HERE))
+    rig.wire.answers = [mistake] * 8
+    rig.stream.start()
+    for count, wait in enumerate((2, 4, 8, 16, 30, 30, 30, 30), 1):
+        assert rig.stream.connections["error"] == count
+        assert "mistake of ours" in rig.stream.trouble
+        clock.advance(wait)
+    rig.snapshot()
+    assert (rig.names(), rig.stream.trouble) == ({"web"}, None)
+
+
+@pytest.mark.parametrize("rest", [0, 10], ids=["by a timer", "at once"])
+def test_what_could_not_be_told_is_told_with_the_next_stream(rest, clock, make):
+    """Whoever failed to take a change must not miss it until the next one."""
+    rig = make(Masters(HERE))
+    events = []
+    rig.stream.start()
+    rig.snapshot()
+    clock.advance(rest)
+    rig.cluster.watch(events.append)
+    rig.cluster.update_task(rig.task, state="TASK_KILLED")
+    rig.faults = 1
+    rig.send(events.pop())
+    clock.advance(0.1)
+    assert (rig.stream.connections["error"], rig.faults) == (1, 0)
+    clock.advance(2)
+    rig.snapshot()
+    assert (rig.stream.facts.tasks, rig.stream.facts.changed, rig.stream.trouble) == ({}, None, None)
+
+
 # a master that refuses its stream
 
 REFUSES = Answer(403)
@@ -381,13 +420,11 @@ def test_what_comes_with_the_answer_is_the_word_of_who_answered(clock, make):
     rig.stream.start()
     rig.snapshot()
     clock.advance(10)
-    leaders = []
-    rig.stream._told = lambda: leaders.append((rig.stream.following, rig.stream.facts.leader))
     rig.wire.early = record(json.dumps(rig.cluster.subscribed()).encode())
     rig.masters.tell(Known(rig.masters.known.masters, "http://10.0.0.3:5050", 5))
     clock.advance(0)
     assert rig.stream.facts.leader.epoch == 5
-    assert {str(leader.master) for url, leader in leaders if url == "http://10.0.0.3:5050"} == {"10.0.0.3:5050"}
+    assert {master for url, master in rig.leaders if url == "http://10.0.0.3:5050"} == {"10.0.0.3:5050"}
 
 
 def test_stopping_while_an_answer_is_awaited_leaves_nothing(clock, make):
