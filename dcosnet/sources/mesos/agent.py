@@ -145,6 +145,7 @@ class AgentPoller:
             self._fail(str(error))
             return self._backoff.failed()
         except PeerError as error:
+            self._fold.refuse()
             self._fail(f"{self.url}: {error}")
             return self._backoff.failed()
         self.heard_at = self._reactor.seconds()

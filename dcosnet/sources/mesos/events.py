@@ -65,8 +65,12 @@ class _Fold:
 
     @property
     def rejected(self) -> Mapping[str, int]:
-        """What could not be used, by what was lost: event, task, agent, framework, field."""
+        """What could not be used, by what was lost: document, event, task, agent, framework, field."""
         return self._table.rejected
+
+    def refuse(self) -> None:
+        """Count a document that was of no use as a whole; whoever took it tells why."""
+        self._table.rejected["document"] += 1
 
     @property
     def problems(self) -> tuple[Problem, ...]:

@@ -457,6 +457,9 @@ class _Subscription:
         return lost
 
     def _ended(self, why: str) -> None:
+        if self._why is None and self._reader.missing:
+            self.fold.refuse()
+            why = f"{why} in the midst of a record; {self._reader.missing} bytes or more of it are missing"
         lost, self._lost = self._lost, None
         if lost is not None:
             lost.callback(why)
@@ -488,6 +491,7 @@ class _Subscription:
         try:
             records = self._reader.feed(data)
         except PeerError as error:
+            self.fold.refuse()
             self._refuse(str(error))
             return
         for record in records:
@@ -511,6 +515,7 @@ class _Subscription:
         try:
             step()
         except PeerError as error:
+            self.fold.refuse()
             self._refuse(str(error))
         except Exception as error:  # noqa: BLE001 - a mistake of ours, or of who is told; counted and shown
             log.failure("Taking what a master tells failed; its stream begins anew")

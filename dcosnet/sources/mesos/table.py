@@ -32,7 +32,9 @@ class TaskTable:
 
     def __init__(self, source: str) -> None:
         self._source = source
-        self.rejected: Counter[str] = Counter({"event": 0, "task": 0, "agent": 0, "framework": 0, "field": 0})
+        self.rejected: Counter[str] = Counter(
+            {"document": 0, "event": 0, "task": 0, "agent": 0, "framework": 0, "field": 0}
+        )
         self._facts = Facts()
         self.clear()
 
