@@ -188,6 +188,8 @@ class AgentPoller:
     def _tell(self, always: bool) -> None:
         self._lookups.want(self._fold.unresolved())
         facts = self._fold.facts()
+        if facts.unsynced:
+            return  # its tasks wait for a name: told as they are, they would end what was told before
         if facts is not self.facts or always:
             self.facts = facts
             self._told()
@@ -195,8 +197,7 @@ class AgentPoller:
     def _resolved(self, hostname: str, address: Address | None) -> None:
         # An agent does not tell its own pid; it runs on this node, though (D21).
         self._fold.resolved(hostname, address or self._address, self._reactor.seconds())
-        if self.facts is not None:
-            self._tell(always=False)
+        self._tell(always=False)
 
 
 def _ended(failure: Any) -> None:

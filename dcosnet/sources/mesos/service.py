@@ -147,7 +147,7 @@ class MesosSource(Service):
             return
         master = self._stream.facts if self._stream is not None else None
         agent = self._agent.facts if self._agent is not None else None
-        unsynced = (*self._missing(), *(agent.unsynced if agent is not None else ()))
+        unsynced = self._missing()
         before, self._heard = self._heard, (master, agent)
         if self._agent is not None and master is not before[0] and master is not None:
             self._poll_if_touched(master, before[0])

@@ -50,7 +50,8 @@ class Rig:
 
     def _resolve(self, name):
         self.looked_up.append(name)
-        return defer.succeed(self.addresses.get(name))
+        found = self.addresses.get(name)
+        return found if isinstance(found, Deferred) else defer.succeed(found)
 
     def _told(self):
         self.tellings += 1
@@ -147,6 +148,22 @@ def test_a_name_that_does_not_resolve_is_this_nodes_address(make):
     (task,) = rig.poller.facts.tasks.values()
     assert task.agent == parse_address("10.0.0.7")
     assert rig.poller.lookup_failures == 1
+
+
+def test_tasks_that_wait_for_a_name_are_not_told_as_gone(clock, make):
+    """The agent registered anew: until its name is looked up again, what was told before stays."""
+    rig = make("agent-1.example")
+    rig.addresses["agent-1.example"] = parse_address("10.0.0.8")
+    rig.poller.start()
+    before = rig.poller.facts
+    answer = rig.addresses["agent-1.example"] = Deferred()
+    new = rig.cluster.add_agent("agent-1.example")
+    rig.cluster.add_task("api", rig.task[0], new)
+    rig.id = new
+    clock.pump([0.1, 1.9])
+    assert rig.poller.facts is before
+    answer.callback(parse_address("10.0.0.9"))
+    assert {(task.name, str(task.agent)) for task in rig.poller.facts.tasks.values()} == {("api", "10.0.0.9")}
 
 
 def test_a_name_that_resolves_is_what_it_resolves_to(make):
