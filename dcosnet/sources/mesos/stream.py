@@ -567,8 +567,13 @@ class _Subscription:
         """Between two records: what is due, what is to be looked up, what may be told."""
         if self._stopped:
             return
+        end = self._reactor.seconds() + SLICE
         while self._answers:
             self.fold.resolved(*self._answers.popleft(), self._reactor.seconds())
+            if self._answers and self._reactor.seconds() >= end:
+                self._work = self._work or self._reactor.callLater(0, self._fold)
+                return
+        self.fold.tick(self._reactor.seconds())
         due = self.fold.due()
         if self._tick is not None and self._tick.active():
             self._tick.cancel()
@@ -604,7 +609,8 @@ class _Subscription:
             self._safely(self._give_up_waiting)
 
     def _give_up_waiting(self) -> None:
-        self.fold.tick(self._reactor.seconds())
+        # Where a resolver hangs, the pids of agents must do until it answers: else their tasks would be gone (D21).
+        self._answers.extend((name, None) for name in self.fold.unresolved())
         self._after()
 
     def _resolved(self, hostname: str, address: Address | None) -> None:

@@ -72,6 +72,7 @@ class Rig:
         self.wire = Wire()
         self.tellings = self.faults = 0
         self.leaders = []
+        self.slow = {}
         self.stream = MasterStream(
             clock,
             self.wire,
@@ -80,12 +81,15 @@ class Rig:
             only_here=only_here,
             refresh=30.0,
             jitter=lambda: jitter,
-            resolve=lambda name: defer.succeed(parse_address(name)),
+            resolve=self._resolve,
             told=self._told,
         )
         self.cluster = FakeCluster()
         agent = self.cluster.add_agent("10.0.0.5")
         self.task = self.cluster.add_task("web", self.cluster.add_framework("marathon"), agent)
+
+    def _resolve(self, name):
+        return self.slow[name] if name in self.slow else defer.succeed(parse_address(name))
 
     def _told(self):
         self.tellings += 1
@@ -298,6 +302,28 @@ def test_nothing_is_taken_of_what_follows_nonsense(clock, make):
     assert rig.stream.following is None
     rig.stream.stop()
     assert clock.getDelayedCalls() == []
+
+
+def test_a_resolver_that_hangs_ends_no_task(clock, make):
+    """A new stream is told after ten seconds, with the pids of agents whose names nobody has resolved by then."""
+    rig = make(Masters(HERE))
+    names = [f"agent-{n}.example" for n in range(9)]
+    rig.slow = {name: Deferred() for name in names}
+    for n, name in enumerate(names):
+        agent = rig.cluster.add_agent(name, pid=f"slave(1)@10.1.0.{n}:5051")
+        rig.cluster.add_task(f"t{n}", rig.task[0], agent)
+    rig.stream.start()
+    rig.snapshot()
+    clock.advance(9)
+    assert rig.stream.facts is None
+    clock.advance(1)
+    assert {str(task.agent) for task in rig.stream.facts.tasks.values()} == {
+        "10.0.0.5",
+        *(f"10.1.0.{n}" for n in range(9)),
+    }
+    rig.slow[names[0]].callback(parse_address("10.0.0.9"))
+    clock.advance(0.1)
+    assert "10.0.0.9" in {str(task.agent) for task in rig.stream.facts.tasks.values()}
 
 
 @pytest.mark.parametrize("mistake", [ZeroDivisionError("oops"), defer.CancelledError()], ids=repr)
