@@ -24,7 +24,7 @@ from dcosnet.model.node import Node
 from dcosnet.model.task import TaskId
 from dcosnet.sources.mesos.agent import AgentPoller
 from dcosnet.sources.mesos.leader import Masters
-from dcosnet.sources.mesos.merge import Merge
+from dcosnet.sources.mesos.merge import MANY, Merge
 from dcosnet.sources.mesos.stream import MasterStream
 
 SOURCE = "mesos"
@@ -164,7 +164,7 @@ class MesosSource(Service):
         """The master shows a change on our agent, which will not tell it before it is asked."""
         assert self._agent is not None
         ours = self._agent_address(self._agent.facts)
-        touched = master.changed is None or before is None
+        touched = master.changed is None or before is None or len(master.changed) > MANY
         if not touched:
             assert master.changed is not None
             assert before is not None
