@@ -123,7 +123,10 @@ class Views(Service):
         named = tuple(sources)
         self._local = LocalKeys(node.name, tuple(source.name for source in named), self._owner_of)
         self._stop: list[Callable[[], None]] = []
-        self._refused = 0
+        self._refusals = 0
+        # What the store had no room for, and which of it is to be tried again.
+        self._refused: dict[str, bytes] = {}
+        self._retry: dict[str, None] = {}
         # The store's live view, and which of its keys are not folded yet.
         self._entries: Mapping[str, Entry] = {}
         self._unfolded: dict[str, None] = {}
@@ -177,7 +180,7 @@ class Views(Service):
         self._publish(frozenset(f"member/{name}" for name in names))
 
     def _write_later(self) -> None:
-        if self.running and not self._writing and not self._local.settled:
+        if self.running and not self._writing and (self._retry or not self._local.settled):
             self._writing = True
             self._later(self._write)
 
@@ -186,11 +189,18 @@ class Views(Service):
         if not self.running:
             return
         changes = self._local.step(self._slice, self._table.since)
+        for key in tuple(islice(self._retry, self._slice)):
+            del self._retry[key]
+            if key in self._refused:
+                changes.setdefault(key, self._refused[key])
         try:
             self._store.write(changes, Lifetime.LEASE)
         except ValueError:
             self._write_singly(changes)
-        if self._local.settled:
+        else:
+            for key in changes if self._refused else ():
+                self._refused.pop(key, None)
+        if self._local.settled and not self._retry:
             # After the store's own delivery, which was put on the turn before this.
             self._later(self._tell_synced)
         else:
@@ -202,10 +212,15 @@ class Views(Service):
             try:
                 self._store.write({key: value}, Lifetime.LEASE)
             except ValueError as error:
-                self._refused += 1
-                if value is not None and self._store.get(key) is not None:
+                assert value is not None, "what frees room is never refused"
+                if self._store.get(key) is not None:
                     self._store.write({key: None}, Lifetime.LEASE)
-                log.error("{key} was refused by the store: {reason}", key=key, reason=str(error))
+                if self._refused.get(key) != value:
+                    self._refusals += 1
+                    log.error("{key} was refused by the store: {reason}", key=key, reason=str(error))
+                self._refused[key] = value
+            else:
+                self._refused.pop(key, None)
 
     def _tell_synced(self) -> None:
         """Tell a reason at once, and that there is none only when all that was told is folded."""
@@ -222,6 +237,9 @@ class Views(Service):
 
     def _take_entries(self, entries: Mapping[str, Entry], changed: Changed) -> None:
         self._entries = entries
+        if self._refused and (changed is None or any(key not in entries for key in changed)):
+            self._retry.update(dict.fromkeys(self._refused))  # there may be room now
+            self._write_later()
         # What is there before what is gone, so that a name whose task moves is not gone in between.
         self._unfolded.update(dict.fromkeys(entries if changed is None else (key for key in changed if key in entries)))
         for keys in (changed,) if changed is not None else (reading.held for reading in self._readings.values()):
@@ -322,5 +340,8 @@ class Views(Service):
             [Sample(len(self._unreadable))],
         )
         yield Metric(
-            "dcosnet_views_refused_writes_total", "Keys that the store refused.", "counter", [Sample(self._refused)]
+            "dcosnet_views_refused_writes_total", "Keys that the store refused.", "counter", [Sample(self._refusals)]
+        )
+        yield Metric(
+            "dcosnet_views_refused_keys", "Keys that wait for room in the store.", "gauge", [Sample(len(self._refused))]
         )

@@ -56,6 +56,7 @@ class MemoryStore:
 
     def __init__(self, later):
         self.core, self.later, self.readers, self.time = Store("host-a"), later, [], 0
+        self.room = 1000
 
     def _stamp(self, owner):
         self.time += 1
@@ -66,6 +67,11 @@ class MemoryStore:
             reader.note(changed, self.core.live)
 
     def write(self, changes, lifetime):
+        keys = self.core.own.entries.keys() | {key for key, value in changes.items() if value is not None}
+        if len(keys - {key for key, value in changes.items() if value is None}) > max(
+            self.room, len(self.core.own.entries)
+        ):
+            raise ValueError("no room")
         step = self.core.write(changes, lifetime, self._stamp("host-a"))
         if step is not None:
             self._tell(step.changed)
@@ -255,6 +261,46 @@ def test_a_name_that_moves_between_the_tasks_of_another_node_keeps_an_address():
     rig.settle()
     rig.store.hear("host-b", {each.id.key: encode_task(each, {}) for each in one_each("new")})
     always_named(rig)
+
+
+def metric(rig, name):
+    (family,) = [each for each in rig.views.collect() if each.name == f"dcosnet_views_{name}"]
+    return family.samples[0].value
+
+
+def test_what_the_store_has_no_room_for_is_written_once_there_is():
+    """A task that does not change for weeks must not wait so long for its name."""
+    rig = Rig("mesos")
+    rig.store.room = 6  # the node itself, and five
+    rig.sources["mesos"].tell(of(*MANY))
+    rig.settle()
+    assert len(rig.views.snapshot.value.tasks) == 5
+    assert (metric(rig, "refused_writes_total"), metric(rig, "refused_keys")) == (4, 4)
+    left = [each for each in MANY if each.id.key not in rig.views.snapshot.value.tasks]
+    gone = [each for each in MANY if each not in left][:3]
+    last = attrs.evolve(left[0], weight=5)
+    stay = [each for each in MANY if each not in (*gone, left[0])]
+    rig.sources["mesos"].tell(of(last, *stay, changed=frozenset(each.id for each in (*gone, last))))
+    rig.settle()
+    assert len(rig.views.snapshot.value.tasks) == 5
+    assert metric(rig, "refused_keys") == 1
+    rig.sources["mesos"].tell(of(last, *left[1:]))
+    rig.settle()
+    assert {each.value.id: each.value for each in rig.views.snapshot.value.tasks.values()} == {
+        each.id: each for each in (last, *left[1:])
+    }
+    assert metric(rig, "refused_keys") == 0
+
+
+def test_what_is_gone_while_it_waits_for_room_is_not_written():
+    rig = Rig("mesos")
+    rig.store.room = 6
+    rig.sources["mesos"].tell(of(*MANY))
+    rig.settle()
+    rig.sources["mesos"].tell(of())
+    rig.settle()
+    assert not rig.views.snapshot.value.tasks
+    assert metric(rig, "refused_keys") == 0
 
 
 def test_two_nodes_that_tell_of_one_task_make_one_backend():
