@@ -130,7 +130,7 @@ class Views(Service):
         # The store's live view, and which of its keys are not folded yet.
         self._entries: Mapping[str, Entry] = {}
         self._unfolded: dict[str, None] = {}
-        self._folding = self._writing = False
+        self._folding = self._writing = self._undelivered = False
         self._made = 0
         self._members_told: Mapping[str, Member] = {}
         reason = self._local.unsynced()
@@ -201,8 +201,9 @@ class Views(Service):
             for key in changes if self._refused else ():
                 self._refused.pop(key, None)
         if self._local.settled and not self._retry:
+            self._undelivered = True
             # After the store's own delivery, which was put on the turn before this.
-            self._later(self._tell_synced)
+            self._later(self._delivered)
         else:
             self._write_later()
 
@@ -222,10 +223,15 @@ class Views(Service):
             else:
                 self._refused.pop(key, None)
 
+    def _delivered(self) -> None:
+        self._undelivered = False
+        self._tell_synced()
+
     def _tell_synced(self) -> None:
         """Tell a reason at once, and that there is none only when all that was told is folded."""
         reason = self._local.unsynced()
-        if reason == self.unsynced.value or (reason is None and (self._unfolded or not self._local.settled)):
+        missing = self._unfolded or self._undelivered or not self._local.settled or not self.running
+        if reason == self.unsynced.value or (reason is None and missing):
             return
         log.info("synced" if reason is None else "not synced: {reason}", reason=reason)
         self.unsynced.publish(reason)

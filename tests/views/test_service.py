@@ -209,6 +209,38 @@ def test_names_are_denied_only_when_all_that_was_told_is_served():
     assert len(set(served)) > 3, served
 
 
+@pytest.mark.parametrize("backlog", range(1, 7))
+@pytest.mark.parametrize("own", range(1, 10))
+@pytest.mark.parametrize("first", ["hear", "tell"])
+def test_names_are_not_denied_while_another_nodes_keys_are_folded(backlog, own, first):
+    """Whichever of both ends first: a resolver would keep the denial of a name that comes with the next turn."""
+    rig = Rig("mesos")
+    rig.settle()
+    others = {each.id.key: encode_task(each, {}) for each in (task(f"b{n}") for n in range(backlog))}
+    steps = [lambda: rig.store.hear("host-b", others), lambda: rig.sources["mesos"].tell(of(*MANY[:own]))]
+    for step in steps if first == "hear" else reversed(steps):
+        step()
+    for _ in range(1000):
+        if rig.views.unsynced.value is None:
+            assert {each.id.key for each in MANY[:own]} <= rig.views.snapshot.value.tasks.keys()
+        if not rig.reactor.due:
+            break
+        rig.turn()
+    assert rig.views.unsynced.value is None
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_stopping_in_the_midst_does_not_say_that_all_is_known(turns):
+    """What was not folded is not absent; who asks in the last moment must not be told so."""
+    rig = Rig("mesos")
+    rig.sources["mesos"].tell(of(*MANY))
+    for _ in range(turns):
+        rig.turn()
+    rig.views.stopService()
+    rig.settle()
+    assert rig.views.unsynced.value is not None or len(rig.views.snapshot.value.tasks) == len(MANY)
+
+
 def test_that_something_is_missing_is_told_before_anything_is_gone():
     rig = Rig("mesos")
     rig.sources["mesos"].tell(of(*MANY))
