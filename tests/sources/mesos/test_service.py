@@ -208,8 +208,9 @@ async def test_with_an_agent_no_master_elsewhere_is_followed(cluster, serve, run
     assert rig.part.ready() is None
 
 
+@pytest.mark.parametrize(("trouble", "documents"), [("cut_streams", 1), ("reset_streams", 0), ("end_streams", 0)])
 @pytest_twisted.ensureDeferred
-async def test_a_lost_stream_is_followed_again_at_once(cluster, serve, run):
+async def test_a_lost_stream_is_followed_again(trouble, documents, cluster, serve, run):
     """Facts stay in between, and are those of the new stream after it."""
     marathon, agent = cluster.add_framework("marathon"), cluster.add_agent("10.0.0.5")
     cluster.add_task("web", marathon, agent)
@@ -217,12 +218,10 @@ async def test_a_lost_stream_is_followed_again_at_once(cluster, serve, run):
     rig = run(masters=(master.url,))
     await rig.until(lambda facts: names(facts) == {"web"})
     told = len(rig.told)
-    for trouble in (master.cut_streams, master.reset_streams, master.end_streams):
-        again = master.next_request("SUBSCRIBE")
-        trouble()
-        await again.addTimeout(PATIENCE, master._reactor)
-    # The first of the three was cut in the midst of a record.
-    assert rig.metric("rejected_total")["document",] == 1
+    again = master.next_request("SUBSCRIBE")
+    getattr(master, trouble)()
+    await again.addTimeout(PATIENCE, master._reactor)
+    assert rig.metric("rejected_total")["document",] == documents, "one that was cut in the midst of a record"
     cluster.add_task("api", marathon, agent)
     await rig.until(lambda facts: names(facts) == {"web", "api"})
     assert all("web" in names(facts) for facts in rig.told[told:])
@@ -231,6 +230,7 @@ async def test_a_lost_stream_is_followed_again_at_once(cluster, serve, run):
 @pytest.mark.parametrize(
     "nonsense",
     [
+        b"1073741824\n",
         b"999999999999\n",
         b"<html>",
         b"5\n[1,2]",
@@ -286,6 +286,67 @@ async def test_a_page_in_place_of_an_answer_is_no_answer(cluster, serve, run):
     await turn_until(lambda: agent.requests and master.requests and "not JSON" in str(rig.part.ready()))
     assert rig.told == []
     assert not rig.source.status().synced
+
+
+@pytest.mark.parametrize("hostname", ["no..host", "x" * 300, "nul\0nul"])
+@pytest_twisted.ensureDeferred
+async def test_an_agent_that_cannot_be_resolved_costs_only_its_own_tasks(hostname, cluster, serve, run):
+    """Where its pid has an address, not even those; it is counted, and shown where it costs something."""
+    marathon, good = cluster.add_framework("marathon"), cluster.add_agent("10.0.0.5")
+    cluster.add_task("web", marathon, good)
+    for name in ("api", "db"):
+        cluster.add_task(name, marathon, cluster.add_agent(f"{name}{hostname}", pid="slave(1)@10.0.0.6:5051"))
+    master = serve(FakeMaster, cluster)
+    rig = run(masters=(master.url,))
+    facts = await rig.until(lambda facts: bool(facts.tasks))
+    assert {task.name: str(task.agent) for task in facts.tasks.values()} == {
+        "web": "10.0.0.5",
+        "api": "10.0.0.6",
+        "db": "10.0.0.6",
+    }
+    assert rig.metric("lookup_failures_total")[()] == 2
+    lost = cluster.add_agent(hostname, pid="slave(1)@nowhere:5051")
+    cluster.add_task("lost", marathon, lost)
+    await turn_until(lambda: rig.source.status().problems)
+    assert [problem.reference for problem in rig.source.status().problems] == [f"agent {lost}"]
+    cluster.add_task("more", marathon, good)
+    facts = await rig.until(lambda facts: "more" in names(facts))
+    assert names(facts) == {"web", "api", "db", "more"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_bad_pid_costs_nothing_but_a_line(cluster, serve, run):
+    """It is only needed where the host name is of no use."""
+    marathon, bad = cluster.add_framework("marathon"), cluster.add_agent("10.0.0.5", pid="slave(1)@nowhere")
+    cluster.add_task("web", marathon, bad)
+    cluster.add_task("api", marathon, cluster.add_agent("10.0.0.6"))
+    rig = run(masters=(serve(FakeMaster, cluster).url,))
+    await rig.until(lambda facts: names(facts) == {"web", "api"})
+    (problem,) = rig.source.status().problems
+    assert (problem.reference, "slave(1)@nowhere" in problem.reason) == (f"agent {bad}", True)
+    assert rig.metric("rejected_total")["field",] == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_ten_thousand_events_at_once_are_all_taken(cluster, serve, run):
+    """The last word on each task is what is told, in few tellings, and nothing is lost or left behind."""
+    marathon, agent = cluster.add_framework("marathon"), cluster.add_agent("10.0.0.5")
+    tasks = [cluster.add_task(f"t{n}", marathon, agent) for n in range(100)]
+    master = serve(FakeMaster, cluster)
+    rig = run(masters=(master.url,))
+    await rig.until(lambda facts: len(facts.tasks) == 100)
+    told, records = len(rig.told), rig.metric("records_total")[()]
+    for n in range(9_900):
+        cluster.update_task(tasks[n % 100], healthy=n >= 9_800)
+    for task in tasks[50:]:
+        cluster.update_task(task, state="TASK_KILLED")
+    cluster.add_task("last", marathon, agent)
+    facts = await rig.until(lambda facts: "last" in names(facts))
+    assert names(facts) == {"last", *(f"t{n}" for n in range(50))}
+    assert all(task.health == "healthy" for task in facts.tasks.values() if task.name != "last")
+    assert rig.metric("records_total")[()] >= records + 9_951
+    assert len(rig.told) - told < 300
+    assert rig.part.ready() is None
 
 
 @pytest_twisted.ensureDeferred
