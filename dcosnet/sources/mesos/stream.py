@@ -177,9 +177,7 @@ class MasterStream:
             self._pursuing.cancel()
             self._pursuing = None
         self._end()
-        if self._hold is not None:
-            self._hold.cancel()
-            self._hold = None
+        self._keep()
         return self._masters.stop()
 
     def _masters_changed(self) -> None:
@@ -301,6 +299,8 @@ class MasterStream:
         self._place, self._call = place, call
         self.trouble = f"{place.url} is heard, but its state is not whole yet"
         self.connections["followed"] += 1
+        # Here a master leads, again perhaps: what is held is its to replace.
+        self._keep()
         log.info("Following {url}", url=place.url)
         try:
             why = await call.follow(stream)
@@ -349,9 +349,6 @@ class MasterStream:
 
     def _folded(self, facts: Facts, first: bool) -> None:
         """A stream that is whole has something to tell."""
-        if self._hold is not None:
-            self._hold.cancel()
-            self._hold = None
         if first:
             log.info("The state of {url} is whole", url=self.following)
         self.trouble, self.synced = None, True
@@ -379,6 +376,11 @@ class MasterStream:
         if self.facts is not None and self._hold is None:
             self._hold = self._reactor.callLater(HOLD, self._let_go)
         self._told()
+
+    def _keep(self) -> None:
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
 
     def _let_go(self) -> None:
         self._hold = self.facts = None
