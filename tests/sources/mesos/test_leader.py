@@ -187,10 +187,10 @@ def test_while_nobody_stands_the_last_masters_are_kept(client, watch):
 
 def test_a_refusal_is_told_and_tried_again(client, watch):
     """A password that is wrong, until somebody corrects the rights."""
-    client.error = NoAuthError("not allowed")
+    client.error = NoAuthError()
     client.listener("CONNECTED")
     client.handler.run()
-    assert "not allowed" in watch.problems[0].reason
+    assert "user and password" in watch.problems[0].reason
     client.error, client.nodes = None, {"json.info_0000000004": master("10.0.0.1")}
     watch._reactor.advance(LOOK)
     client.handler.run()
