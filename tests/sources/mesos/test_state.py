@@ -204,6 +204,19 @@ def test_a_key_that_begins_with_vip_is_a_vip_label(key, counts):
     assert ports_of(container=None, discovery=discovering(port)) == {("tcp", 80, None, ("/web:80",) if counts else ())}
 
 
+def test_a_label_that_makes_no_vip_is_told_and_stays_with_its_port():
+    """Each node reads labels for itself; who looks at the source learns why there is no VIP."""
+    more = {
+        "container": None,
+        "resources": RANGES,
+        "labels": {"labels": [label("VIP_PORT0", "tcp://b:0")]},
+        "discovery": discovering(discovery_port(10, labels=[label("VIP_0", "a"), label("VIP_1", "/a:80")])),
+    }
+    described = read_task(document(**more), unknown)
+    assert {vip for port in made(described).ports for vip in port.vips} == {"a", "/a:80", "b:0"}
+    assert sorted(flaw[: len("VIP label '...'")] for flaw in described.flaws) == ["VIP label 'a' h", "VIP label 'b:0'"]
+
+
 def test_tcp_and_udp_of_one_number_stay_two_ports():
     """dcos-net 5a51b2e."""
     ports = [discovery_port(53), discovery_port(53, "UDP", labels=[label("VIP_0", "/dns:53")])]
