@@ -68,7 +68,7 @@ class Described:
     `healthy` is the last word of a check, `checked` whether there is one.
     `mapped` are the port mappings of the container, `status_mapped` those of
     the newest status that has some: they count where the container has none, as
-    in pods. `flaws` is what could not be read of it, `status_flaws` of its last
+    in pods, and is not Docker's. `flaws` is what could not be read of it, `status_flaws` of its last
     status.
     """
 
@@ -172,7 +172,10 @@ def make_task(described: Described, agent: Address, framework: str, source: str,
     Its ports are those of mappings, labels and discovery in this order: what an
     earlier one says of a port stands, VIPs unite (spec/l4lb_overlay.md 1.6).
     """
-    entries = _merged(_merged(described.mapped or described.status_mapped, described.labelled), described.discovered)
+    mapped = described.mapped
+    if described.runtime is not Runtime.DOCKER:
+        mapped = mapped or described.status_mapped
+    entries = _merged(_merged(mapped, described.labelled), described.discovered)
     active = described.state in {TaskState.RUNNING, TaskState.KILLING}
     if active and described.addresses == (agent,):
         entries = _on_host(entries)
