@@ -172,6 +172,17 @@ def test_nothing_waited_for_means_served_at_once():
     assert fold.facts().tasks.keys() == {WEB}
 
 
+@pytest.mark.parametrize("kind", ["pending_tasks", "unreachable_tasks", "completed_tasks", "orphan_tasks"])
+def test_of_a_snapshot_only_tasks_that_agents_have_count(kind):
+    """The other lists hold tasks that do not run, or that ended long ago."""
+    snapshot = subscribed([], [agent_document()], [framework_document()])
+    snapshot["subscribed"]["get_state"]["get_tasks"][kind] = [RUNNING]
+    fold = fold_of(snapshot)
+    assert fold.phase is Phase.SERVE
+    assert fold.facts().tasks == {}
+    assert fold.problems == ()
+
+
 def test_nothing_is_whole_before_the_snapshot():
     fold = MasterFold()
     assert fold.phase is Phase.INIT
