@@ -219,6 +219,8 @@ def test_however_much_is_refused_the_reply_stays_bounded(toolbox, shop: SimpleNa
     (told,) = json.loads(encode(get(Sources([source])).body))
     assert len(encode(told)) < 70_000
     assert told["problems"][-1]["reason"] == "50 more problems are not shown"
+    (told,) = json.loads(encode(get(Sources([attrs.evolve(source, told=attrs.evolve(source.told, more=7))])).body))
+    assert told["problems"][-1]["reason"] == "57 more problems are not shown"
 
 
 def test_sources_tell_what_they_could_not_use(resources) -> None:

@@ -416,12 +416,12 @@ def test_a_flaw_of_a_task_is_shown_under_its_key_while_the_task_has_it():
 
 def test_problems_are_bounded_in_number_and_counted():
     ports = {"ports": {"ports": [{"number": 99999, "protocol": "tcp"}]}}
-    tasks = [task_document(f"t{number}") | {"discovery": ports} for number in range(150)]
+    tasks = [task_document(f"t{number}") | {"discovery": ports} for number in range(1500)]
     fold = fold_of(subscribed(tasks, [agent_document()], [framework_document()]))
     for number in range(500):
         fold.apply({"type": f"NEW{number}"}, 1.0)
-    assert len(fold.problems) == 100
-    assert fold.problem_count == 150 + 20
+    assert len(fold.problems) == 1000
+    assert fold.problem_count == 1500 + 20
 
 
 def test_a_snapshot_is_taken_in_steps_that_lead_to_the_same():
