@@ -74,7 +74,7 @@ class _Fold:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What is wrong now, the first hundred; those of a task have its key as reference."""
+        """What is wrong now, the first thousand; those of a task have its key as reference."""
         return self._table.problems
 
     @property

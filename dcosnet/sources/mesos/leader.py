@@ -36,6 +36,8 @@ SESSION = 10.0
 """Seconds of a ZooKeeper session."""
 
 _LIST_LIMIT = 1 << 20
+# kazoo's own error has no text.
+_NO_AUTH = "may be read by others only; give their user and password, zk://user:password@..., in mesos.zk"
 # Between tries to reach an ensemble; kazoo adds its own jitter.
 _FIRST_TRY, _LAST_TRY = 0.5, 15.0
 
@@ -272,12 +274,14 @@ class ZooKeeperWatch:
             self._client.handler.spawn(self._look)
 
     def _look(self) -> None:
-        from kazoo.exceptions import KazooException, NoNodeError
+        from kazoo.exceptions import KazooException, NoAuthError, NoNodeError
 
         # One at a time, so that no older look overtakes a newer one.
         with self._looking:
             try:
                 nodes = self._nodes(NoNodeError)
+            except NoAuthError:
+                self._reactor.callFromThread(self._failed, _NO_AUTH)
             except (KazooException, OSError, self._client.handler.timeout_exception) as error:
                 self._reactor.callFromThread(self._failed, str(error) or type(error).__name__)
             except Exception as error:  # noqa: BLE001 - a mistake of ours costs one look; it shows

@@ -23,6 +23,7 @@ from dcosnet.model.net import Address
 from dcosnet.model.node import Node
 from dcosnet.model.task import TaskId
 from dcosnet.sources.mesos.agent import AgentPoller
+from dcosnet.sources.mesos.events import AgentFold, MasterFold
 from dcosnet.sources.mesos.leader import Masters
 from dcosnet.sources.mesos.merge import MANY, Merge
 from dcosnet.sources.mesos.stream import MasterStream
@@ -64,11 +65,9 @@ class MesosSource(Service):
         self._sink = sink
 
     def status(self) -> SourceStatus:
-        problems = [*self._masters.problems]
-        if self._agent is not None:
-            problems += self._agent.fold.problems
-        if self._stream is not None and self._stream.fold is not None:
-            problems += self._stream.fold.problems
+        problems = [problem for fold in self._folds() for problem in fold.problems]
+        more = sum(fold.problem_count for fold in self._folds()) - len(problems)
+        problems = [*self._masters.problems, *problems]
         problems += [Problem(what, why) for what, why in self._troubles()]
         return SourceStatus(
             synced=not self._missing(),
@@ -76,6 +75,7 @@ class MesosSource(Service):
             tasks=len(self._facts.tasks) if self._facts is not None else 0,
             changed_at=self._changed_at,
             problems=tuple(problems),
+            more=more,
         )
 
     # IMetrics
@@ -200,11 +200,13 @@ class MesosSource(Service):
             yield f"follows {following}" if following is not None else "follows no master"
 
     def _problem_count(self) -> int:
-        folds = [
-            self._agent.fold if self._agent is not None else None,
-            self._stream.fold if self._stream is not None else None,
-        ]
-        return sum(fold.problem_count for fold in folds if fold is not None) + len(self._masters.problems)
+        return sum(fold.problem_count for fold in self._folds()) + len(self._masters.problems)
+
+    def _folds(self) -> Iterator[AgentFold | MasterFold]:
+        if self._agent is not None:
+            yield self._agent.fold
+        if self._stream is not None and self._stream.fold is not None:
+            yield self._stream.fold
 
     def _rejected(self) -> tuple[Mapping[str, int], int]:
         """By what was lost, and look-ups that failed; of the agent and all streams together."""

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import attrs
 
+from dcosnet.model import viplabels
 from dcosnet.model.facts import Agent, Framework
 from dcosnet.model.net import Address, Protocol, check_port, parse_address, parse_endpoint
 from dcosnet.model.provenance import Provenance
@@ -67,7 +68,7 @@ class Described:
     `healthy` is the last word of a check, `checked` whether there is one.
     `mapped` are the port mappings of the container, `status_mapped` those of
     the newest status that has some: they count where the container has none, as
-    in pods. `flaws` is what could not be read of it, `status_flaws` of its last
+    in pods, and is not Docker's. `flaws` is what could not be read of it, `status_flaws` of its last
     status.
     """
 
@@ -171,7 +172,10 @@ def make_task(described: Described, agent: Address, framework: str, source: str,
     Its ports are those of mappings, labels and discovery in this order: what an
     earlier one says of a port stands, VIPs unite (spec/l4lb_overlay.md 1.6).
     """
-    entries = _merged(_merged(described.mapped or described.status_mapped, described.labelled), described.discovered)
+    mapped = described.mapped
+    if described.runtime is not Runtime.DOCKER:
+        mapped = mapped or described.status_mapped
+    entries = _merged(_merged(mapped, described.labelled), described.discovered)
     active = described.state in {TaskState.RUNNING, TaskState.KILLING}
     if active and described.addresses == (agent,):
         entries = _on_host(entries)
@@ -349,6 +353,7 @@ def _discovery_port(port: Table, flaws: list[str]) -> Entry | None:
             scopes.append(value)
         elif key.startswith(("VIP", "vip")):
             vips.append(value)
+            _check_vip(value, flaws)
     if len(scopes) > 1 or (scopes and scopes[0] not in {"host", "container"}):
         raise Unreadable(f"network-scope {clip(', '.join(scopes))} is not host or container")
     if type(port.get("number")) is int and port["number"] == 0:
@@ -373,6 +378,7 @@ def _labels(task: Table, flaws: list[str]) -> tuple[Mapping[str, str], tuple[Ent
                 entry = _labelled(task, key[len(_LABEL_PORT) :], value)
                 if entry is not None:
                     entries.append(entry)
+                    _check_vip(entry.vips[0], flaws)
         except ValueError as error:
             flaws.append(f"label {clip(item)}: {error}")
     return labels, tuple(entries)
@@ -386,6 +392,18 @@ def _labelled(task: Table, number: str, value: str) -> Entry | None:
     if protocol is None:
         raise Unreadable("its value does not begin with tcp:// or udp://")
     return Entry(protocol, None, _offered(task, int(number)), None, (value[6:],))
+
+
+# Tasks of one name, which follow each other, have the same.
+_vip = lru_cache(4096)(viplabels.parse)
+
+
+def _check_vip(text: str, flaws: list[str]) -> None:
+    """Tell of a label that makes no VIP. It stays with its port, where each node passes it over."""
+    try:
+        _vip(text)
+    except ValueError as error:
+        flaws.append(str(error))
 
 
 def _offered(task: Table, index: int) -> int:

@@ -133,6 +133,7 @@ class MasterStream:
         self._pursuing: Deferred[None] | None = None
         self._call: _Subscription | None = None
         self._place: _Place | None = None
+        self._found: dict[str, Endpoint] = {}
         self._hold: IDelayedCall | None = None
         self._rejected: Counter[str] = Counter()
         self._lookup_failures = 0
@@ -228,6 +229,7 @@ class MasterStream:
         """The masters to try, in order."""
         urls = [*([known.leader] if known.leader else []), *known.masters]
         places = [_Place(url, await self._endpoint(url)) for url in dict.fromkeys(urls)]
+        self._found = {place.url: place.endpoint for place in places if place.endpoint is not None}
         ours = [place for place in places if place.endpoint is not None and self._here(place.endpoint.address)]
         if not ours and not self._only_here:
             return places
@@ -362,10 +364,14 @@ class MasterStream:
         known, place = self._masters.known or Known(), self._place
         if place is None or place.endpoint is None:
             return None
-        others = [endpoint for url in known.masters if (endpoint := _literal(url)) is not None]
+        others = [endpoint for url in known.masters if (endpoint := self._where(url)) is not None]
         every = tuple(dict.fromkeys([place.endpoint, *others]))
-        leads = known.leader is None or known.leader == place.url or _literal(known.leader) == place.endpoint
+        leads = known.leader is None or known.leader == place.url or self._where(known.leader) == place.endpoint
         return Leader(place.endpoint, every, known.epoch if leads else 0)
+
+    def _where(self, url: str) -> Endpoint | None:
+        """Where a master is: as its name was resolved last, or as its URL says."""
+        return self._found.get(url) or _literal(url)
 
     def _stand_by(self, why: str) -> None:
         self.connections["standby"] += 1

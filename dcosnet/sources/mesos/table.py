@@ -18,7 +18,7 @@ from dcosnet.model.net import Address
 from dcosnet.model.task import Task, TaskId, TaskState
 from dcosnet.sources.mesos.state import Described, make_task, pid_address
 
-_SHOWN = 100  # of the problems; they are counted beyond
+_SHOWN = 1000  # of the problems; they are counted beyond
 _REMARKS = 20
 
 
@@ -219,7 +219,7 @@ class TaskTable:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """The first hundred problems; those of a task have its key as reference."""
+        """The first thousand problems; those of a task have its key as reference."""
         return tuple(islice(self._problems(), _SHOWN))
 
     def _problems(self) -> Iterator[Problem]:

@@ -172,6 +172,17 @@ def test_nothing_waited_for_means_served_at_once():
     assert fold.facts().tasks.keys() == {WEB}
 
 
+@pytest.mark.parametrize("kind", ["pending_tasks", "unreachable_tasks", "completed_tasks", "orphan_tasks"])
+def test_of_a_snapshot_only_tasks_that_agents_have_count(kind):
+    """The other lists hold tasks that do not run, or that ended long ago."""
+    snapshot = subscribed([], [agent_document()], [framework_document()])
+    snapshot["subscribed"]["get_state"]["get_tasks"][kind] = [RUNNING]
+    fold = fold_of(snapshot)
+    assert fold.phase is Phase.SERVE
+    assert fold.facts().tasks == {}
+    assert fold.problems == ()
+
+
 def test_nothing_is_whole_before_the_snapshot():
     fold = MasterFold()
     assert fold.phase is Phase.INIT
@@ -445,12 +456,12 @@ def test_a_flaw_of_a_task_is_shown_under_its_key_while_the_task_has_it():
 
 def test_problems_are_bounded_in_number_and_counted():
     ports = {"ports": {"ports": [{"number": 99999, "protocol": "tcp"}]}}
-    tasks = [task_document(f"t{number}") | {"discovery": ports} for number in range(150)]
+    tasks = [task_document(f"t{number}") | {"discovery": ports} for number in range(1500)]
     fold = fold_of(subscribed(tasks, [agent_document()], [framework_document()]))
     for number in range(500):
         fold.apply({"type": f"NEW{number}"}, 1.0)
-    assert len(fold.problems) == 100
-    assert fold.problem_count == 150 + 20
+    assert len(fold.problems) == 1000
+    assert fold.problem_count == 1500 + 20
 
 
 def test_a_snapshot_is_taken_in_steps_that_lead_to_the_same():

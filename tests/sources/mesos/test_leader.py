@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from kazoo.exceptions import NoAuthError, NoNodeError
+from kazoo.exceptions import NoAuthError, NoNodeError, SessionExpiredError
 from twisted.internet import defer
 from twisted.internet.task import Clock
 
@@ -203,8 +203,12 @@ def test_while_nobody_stands_the_last_masters_are_kept(client, watch):
 
 @pytest.mark.parametrize(
     ("error", "reason"),
-    [(NoAuthError("not allowed"), "not allowed"), (ZeroDivisionError("oops"), "mistake of ours")],
-    ids=["refusal", "mistake"],
+    [
+        (NoAuthError(), "user and password"),
+        (SessionExpiredError("expired"), "expired"),
+        (ZeroDivisionError("oops"), "mistake of ours"),
+    ],
+    ids=["refusal", "session", "mistake"],
 )
 def test_a_look_that_fails_is_told_and_tried_again(error, reason, client, watch):
     """A password that is wrong, until somebody corrects the rights; or what nobody expected."""

@@ -14,7 +14,7 @@ from dcosnet.model.net import parse_address
 from dcosnet.model.node import Node
 from dcosnet.model.task import TaskId
 from dcosnet.sources.mesos.plugin import Settings, make_part
-from dcosnet.testing.fake_mesos import FakeAgent, FakeCluster, FakeMaster
+from dcosnet.testing.fake_mesos import ClusterPort, FakeAgent, FakeCluster, FakeMaster
 
 PATIENCE = 15.0
 
@@ -138,6 +138,19 @@ async def test_a_stream_tells_tasks_and_their_changes(cluster, serve, run):
     cluster.update_task(web, state="TASK_KILLED")
     await rig.until(lambda facts: names(facts) == {"api"})
     assert rig.part.ready() is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_problems_beyond_a_thousand_are_counted(cluster, serve, run):
+    """A framework whose every task has a port that cannot be used; the list is bounded, and says so."""
+    marathon, agent = cluster.add_framework("marathon"), cluster.add_agent("10.0.0.5")
+    for _ in range(1100):
+        cluster.add_task("web", marathon, agent, ports=[ClusterPort(80, protocol="sctp")])
+    rig = run(masters=(serve(FakeMaster, cluster).url,))
+    await rig.until(lambda facts: len(facts.tasks) == 1100)
+    status = rig.source.status()
+    assert (len(status.problems), status.more) == (1000, 100)
+    assert rig.metric("problems")[()] == 1100
 
 
 @pytest_twisted.ensureDeferred

@@ -66,12 +66,13 @@ class Wire:
 class Rig:
     """A stream on a clock."""
 
-    def __init__(self, clock, masters, *, only_here=False, jitter=1.0):
+    def __init__(self, clock, masters, *, only_here=False, jitter=1.0, names=None):
         self.clock = clock
         self.masters = masters
         self.wire = Wire()
         self.tellings = self.faults = 0
         self.leaders = []
+        self.named = names or {}
         self.slow = {}
         self.stream = MasterStream(
             clock,
@@ -89,7 +90,7 @@ class Rig:
         self.task = self.cluster.add_task("web", self.cluster.add_framework("marathon"), agent)
 
     def _resolve(self, name):
-        return self.slow[name] if name in self.slow else defer.succeed(parse_address(name))
+        return self.slow[name] if name in self.slow else defer.succeed(parse_address(self.named.get(name, name)))
 
     def _told(self):
         self.tellings += 1
@@ -207,6 +208,29 @@ def test_from_elsewhere_a_redirect_is_followed(make):
     rig.snapshot()
     assert rig.wire.asked == [ELSEWHERE, "http://10.0.0.3:5050"]
     assert str(rig.stream.facts.leader.master) == "10.0.0.3:5050"
+
+
+def test_masters_that_are_known_by_name_are_all_told_by_address(make):
+    """`master.` and `zk-1.zk` would lack those that do not lead."""
+    names = {"m1.example": "10.0.0.1", "m2.example": "10.0.0.2", "m3.example": "10.0.0.3"}
+    rig = make(Masters(*(f"http://{name}:5050" for name in names)), names=names)
+    rig.stream.start()
+    rig.snapshot()
+    leader = rig.stream.facts.leader
+    assert str(leader.master) == "10.0.0.1:5050"
+    assert {str(each) for each in leader.masters} == {"10.0.0.1:5050", "10.0.0.2:5050", "10.0.0.3:5050"}
+
+
+def test_an_elected_leader_that_is_known_by_name_is_the_one_at_its_address(make):
+    """A redirect tells the address; the facts are of that election all the same."""
+    names = {"m1.example": "10.0.0.1", "m2.example": "10.0.0.2"}
+    rig = make(Masters(), names=names)
+    rig.masters.known = Known(("http://m1.example:5050",), "http://m2.example:5050", 4)
+    rig.wire.answers = [AccessError("refused"), Answer(307, location="//10.0.0.2:5050")]
+    rig.stream.start()
+    rig.snapshot()
+    assert rig.wire.asked == ["http://m2.example:5050", "http://m1.example:5050", "http://10.0.0.2:5050"]
+    assert (str(rig.stream.facts.leader.master), rig.stream.facts.leader.epoch) == ("10.0.0.2:5050", 4)
 
 
 def test_secrets_do_not_go_where_nobody_is_verified(make):
