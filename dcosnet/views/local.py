@@ -29,6 +29,9 @@ OwnerOf = Callable[[str], str | None]
 _Few = tuple[str, str]
 """Something of which there are fewer than tasks: "framework" or "agent", and its id."""
 
+_FewTold = Mapping[str, Mapping[str, Framework | Agent]]
+"""What a source tells of them, by kind and id."""
+
 _HERE = (MemberState.ALIVE, MemberState.UNREACHABLE)  # unreachable is quick and passes
 
 
@@ -54,7 +57,7 @@ class LocalKeys:
         self._sources = sources
         self._owner_of = owner_of
         self._facts: dict[str, Facts] = {}
-        self._few_told: dict[str, Mapping[_Few, Framework | Agent]] = {}
+        self._few_told: dict[str, _FewTold] = {}
         """Of each source, as it was when it told: its own mappings may be live."""
         self._homes: dict[Address, str] = {}
         self._rival: int | None = None
@@ -74,8 +77,10 @@ class LocalKeys:
         """Hear a source's whole facts."""
         before = self._facts.get(source)
         self._facts[source] = facts
-        few, few_before = _few_of(facts), self._few_told.get(source, {})
-        self._few_told[source] = few
+        few: _FewTold = {"framework": facts.frameworks, "agent": facts.agents}
+        few_before = self._few_told.get(source, {})
+        if few != few_before:
+            self._few_told[source] = {kind: dict(told) for kind, told in few.items()}
         if before is None or facts.changed is None or (facts.leader is None) is not (before.leader is None):
             self._whole[source] = None
         else:
@@ -83,7 +88,7 @@ class LocalKeys:
             self._ids.update(dict.fromkeys(id_ for id_ in facts.changed if id_ in facts.tasks))
             self._ids.update(dict.fromkeys(facts.changed))
             if few != few_before:
-                self._ids.update(dict.fromkeys(few.keys() | few_before.keys()))
+                self._ids.update(dict.fromkeys(chain(_each(few), _each(few_before))))
         self.settled = False
 
     def take_members(self, members: Mapping[str, Member]) -> None:
@@ -169,7 +174,7 @@ class LocalKeys:
         and nearly always appears as a whole.
         """
         told_before = [id_ for id_, (told_by, _) in self._tasks.items() if told_by == source]
-        yield from self._few_told[source]
+        yield from _each(self._few_told[source])
         alike: dict[str, list[TaskId]] = {}
         for id_, task in self._facts[source].tasks.items():
             alike.setdefault(task.name, []).append(id_)
@@ -213,7 +218,7 @@ class LocalKeys:
         kind, id_ = few
         key = f"{kind}/{quote(id_, safe='@:')}"
         leading = (name for name in self._sources if name in self._facts and self._leads(self._facts[name]))
-        now = next((told[few] for name in leading if few in (told := self._few_told[name])), None)
+        now = next((told[id_] for name in leading if id_ in (told := self._few_told[name][kind])), None)
         if now == self._few.get(few):
             return
         if now is None:
@@ -237,9 +242,8 @@ class LocalKeys:
             changes[f"leader/{self._node}"] = None if leader is None else encode_leader(leader)
 
 
-def _few_of(facts: Facts) -> Mapping[_Few, Framework | Agent]:
-    few: dict[_Few, Framework | Agent] = {("framework", id_): framework for id_, framework in facts.frameworks.items()}
-    return few | {("agent", id_): agent for id_, agent in facts.agents.items()}
+def _each(few: _FewTold) -> Iterator[_Few]:
+    return ((kind, id_) for kind, told in few.items() for id_ in told)
 
 
 def _inherited(task: Task, since: Since) -> dict[str, Stamp]:
