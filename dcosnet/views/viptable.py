@@ -68,10 +68,11 @@ class VipTable:
         self._vips: dict[str, Vip] = {}
         self._keys: dict[str, VipKey] = {}
         self._named: dict[tuple[str | None, str | None], set[str]] = {}
-        self._of_task: dict[str, tuple[str, ...]] = {}
+        # Of each task its agent, and its VIPs. A dict of nothing but texts the
+        # garbage collector would not track, and with each change begin anew to.
+        self._of_task: dict[str, tuple[Address, tuple[str, ...]]] = {}
         self._behind: dict[str, dict[str, tuple[tuple[Backend, ...], Stamp]]] = {}
         self._agents: dict[Address, set[str]] = {}
-        self._agent_of: dict[str, Address] = {}
         self._unreachable: frozenset[Address] = frozenset()
         self.vips: Mapping[str, Vip] = MappingProxyType(self._vips)
 
@@ -102,17 +103,10 @@ class VipTable:
             for address in member.addresses
         )
         moved, self._unreachable = unreachable ^ self._unreachable, unreachable
-        return {name for address in moved for key in self._agents.get(address, ()) for name in self._of_task[key]}
+        return {name for address in moved for key in self._agents.get(address, ()) for name in self._of_task[key][1]}
 
     def _take_task(self, key: str, owned: Owned[Task] | None) -> set[str]:
-        touched = set(self._of_task.pop(key, ()))
-        for name in touched:
-            del self._behind[name][key]
-        agent = self._agent_of.pop(key, None)
-        if agent is not None:
-            self._agents[agent].discard(key)
-            if not self._agents[agent]:
-                del self._agents[agent]
+        touched = self._drop_task(key)
         if owned is None:
             return touched
         behind: dict[str, list[Backend]] = {}
@@ -124,12 +118,23 @@ class VipTable:
             behind.setdefault(name, []).append(backend)
             stamps[name] = owned.created if vip.name is None else owned.since.get(vip.name, owned.created)
         if behind:
-            self._of_task[key] = tuple(behind)
-            self._agent_of[key] = owned.value.agent
+            self._of_task[key] = (owned.value.agent, tuple(behind))
             self._agents.setdefault(owned.value.agent, set()).add(key)
         for name, found in behind.items():
             self._behind.setdefault(name, {})[key] = (tuple(found), stamps[name])
         return touched | behind.keys()
+
+    def _drop_task(self, key: str) -> set[str]:
+        """Take a task from all its VIPs; which they are."""
+        if key not in self._of_task:
+            return set()
+        agent, names = self._of_task.pop(key)
+        for name in names:
+            del self._behind[name][key]
+        self._agents[agent].discard(key)
+        if not self._agents[agent]:
+            del self._agents[agent]
+        return set(names)
 
     def _fold(self, name: str) -> bool:
         """Make one VIP anew; whether it changed."""
