@@ -39,7 +39,7 @@ MISSED = 3
 """Heartbeat intervals of silence that end a stream, as dcos-net had it."""
 SLICE = 0.01
 """Seconds that are folded in one turn of the reactor."""
-GAP = 0.05
+GAP = 0.02
 """Seconds at least between two tellings; the first after a rest is told at once."""
 BURST = 320
 """
