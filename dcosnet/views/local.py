@@ -63,6 +63,8 @@ class LocalKeys:
         self._rival: int | None = None
         self._tasks: dict[TaskId, tuple[str, Task]] = {}
         """What this node tells, with the source that it has it from."""
+        self._written: dict[str, tuple[bytes, tuple[Task, dict[str, Stamp]]]] = {}
+        """Of each key what `step` gave out, until `written` was asked for it."""
         self._few: dict[_Few, Framework | Agent] = {}
         self._leader: Leader | None = None
         # What must be decided anew: single ids, and sources to go through as a
@@ -133,6 +135,15 @@ class LocalKeys:
                 self._decide_few(id_, changes)
         return changes
 
+    def written(self, key: str, value: bytes) -> tuple[Task, dict[str, Stamp]] | None:
+        """
+        What `step` encoded as just this value, once; None for a value of anybody else.
+
+        So that this node need not decode what it has just encoded, and holds each of its tasks once.
+        """
+        encoded, task = self._written.pop(key, (None, None))
+        return task if encoded is value else None
+
     def unsynced(self) -> str | None:
         """Why an absent task may yet exist: what the sources have not told; None when all have."""
         for name in self._sources:
@@ -188,10 +199,13 @@ class LocalKeys:
             if before is not None:
                 del self._tasks[id_]
                 changes[id_.key] = None
+                self._written.pop(id_.key, None)
             return
         self._tasks[id_] = now
         if before is None or before[1] != now[1]:
-            changes[id_.key] = encode_task(now[1], _inherited(now[1], since))
+            key, task = id_.key, (now[1], _inherited(now[1], since))
+            value = changes[key] = encode_task(*task)
+            self._written[key] = value, task
 
     def _desired(self, id_: TaskId) -> tuple[str, Task] | None:
         for name in self._sources:
