@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from dcosnet.model.cell import Changed
 from dcosnet.model.member import MemberState
-from dcosnet.model.net import Address, sort_key
+from dcosnet.model.net import Address, Protocol, sort_key
 from dcosnet.model.snapshot import Owned, Snapshot
 from dcosnet.model.stamp import Stamp
 from dcosnet.model.task import Port, Task, TaskState
@@ -23,14 +23,21 @@ from dcosnet.model.viplabels import parse
 
 # What stamps are ordered by, many times quicker than comparing them.
 _AGE = attrgetter("milliseconds", "counter", "node")
-# Many tasks have the same label.
-_parse = lru_cache(4096)(parse)
+# Many tasks have the same label, and follow each other.
+parsed = lru_cache(4096)(parse)
 _ACTIVE = (TaskState.RUNNING, TaskState.KILLING)
 
 
-def backends(task: Task) -> Iterable[tuple[VipKey, Backend]]:
+@lru_cache(4096)
+def _vip(text: str, protocol: Protocol, framework: str) -> tuple[VipKey, str]:
+    """The VIP that a label means, and what it is called here. Raises ValueError."""
+    key = parsed(text).key(protocol, framework)
+    return key, str(key)
+
+
+def backends(task: Task) -> Iterable[tuple[VipKey, str, Backend]]:
     """
-    What a task puts behind which VIPs (spec/l4lb_overlay.md 1.7 and 1.8).
+    What a task puts behind which VIPs, each with its text (spec/l4lb_overlay.md 1.7 and 1.8).
 
     A label that cannot be read is left out; who shows tasks shows the reason.
     """
@@ -39,12 +46,12 @@ def backends(task: Task) -> Iterable[tuple[VipKey, Backend]]:
     for port in task.ports:
         for text in port.vips:
             try:
-                key = _parse(text).key(port.protocol, task.framework)
+                key, name = _vip(text, port.protocol, task.framework)
             except ValueError:
                 continue
             for backend in _reached_by(task, port):
                 if key.address is None or key.address.version == backend.address.version:
-                    yield key, backend
+                    yield key, name, backend
 
 
 def _reached_by(task: Task, port: Port) -> Iterable[Backend]:
@@ -111,8 +118,7 @@ class VipTable:
             return touched
         behind: dict[str, list[Backend]] = {}
         stamps: dict[str, Stamp] = {}
-        for vip, backend in backends(owned.value):
-            name = str(vip)
+        for vip, name, backend in backends(owned.value):
             self._keys[name] = vip
             self._named.setdefault((vip.name, vip.framework), set()).add(name)
             behind.setdefault(name, []).append(backend)
@@ -143,15 +149,16 @@ class VipTable:
             self._forget(name)
             return self._vips.pop(name, None) is not None
         key = self._keys[name]
-        best: dict[tuple[Address, int], Backend] = {}
+        best: dict[tuple[tuple[int, int], int], Backend] = {}
         for found, _ in behind.values():
             for backend in found:
-                place = (backend.address, backend.port)
+                place = (sort_key(backend.address), backend.port)
                 held = best.get(place)
                 if held is None or (backend.weight, -int(backend.agent)) > (held.weight, -int(held.agent)):
                     best[place] = backend
-        reachable = [each for each in best.values() if each.agent not in self._unreachable]
-        ordered = sorted(reachable or best.values(), key=lambda each: (sort_key(each.address), each.port))
+        ordered = [best[place] for place in sorted(best)]
+        if self._unreachable:
+            ordered = [each for each in ordered if each.agent not in self._unreachable] or ordered
         since = None if key.name is None else min((stamp for _, stamp in behind.values()), key=_AGE)
         vip = Vip(key, tuple(ordered), since)
         if self._vips.get(name) == vip:
