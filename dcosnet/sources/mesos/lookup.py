@@ -56,7 +56,8 @@ def resolver(reactor: Any) -> Resolve:
         try:
             return defer.succeed(parse_address(name))
         except ValueError:
-            pass
+            if not _askable(name):
+                return defer.succeed(None)
         receiver = _Receiver()
         reactor.nameResolver.resolveHostName(receiver, name)
         receiver.found.addTimeout(PATIENCE, reactor)
@@ -65,6 +66,14 @@ def resolver(reactor: Any) -> Resolve:
         )
 
     return resolve
+
+
+def _askable(name: str) -> bool:
+    """Whether it can be a host's name at all: getaddrinfo raises for the others, in a thread where nobody hears it."""
+    try:
+        return name.isprintable() and bool(name.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 class Lookups:
@@ -101,7 +110,9 @@ class Lookups:
 
     def _go_on(self) -> None:
         for name in self._wanted - self._asked.keys() - self._later.keys():
-            if len(self._asked) < AT_ONCE and name in self._wanted:
+            # An answer that is there already may have led here again, and on.
+            gone = name in self._asked or name in self._later or name not in self._wanted
+            if len(self._asked) < AT_ONCE and not gone:
                 self._ask(name)
 
     def _ask(self, name: str) -> None:
