@@ -88,6 +88,9 @@ class Described:
     status_flaws: tuple[str, ...] = ()
 
 
+_NOTHING = Described(TaskId("", ""), "")
+
+
 def read_task(document: object, known: Callable[[TaskId], Described | None]) -> Described:
     """
     A whole task, as TASK_ADDED and the snapshots tell it.
@@ -97,7 +100,7 @@ def read_task(document: object, known: Callable[[TaskId], Described | None]) -> 
     """
     task = _table(document)
     id_, agent = TaskId(_id(task, "framework_id"), _id(task, "task_id")), _id(task, "agent_id")
-    old = known(id_) or Described(id_, agent)
+    old = known(id_) or _NOTHING
     flaws: list[str] = []
     status_flaws: list[str] = []
 
@@ -496,25 +499,27 @@ def _port(table: Table, key: str) -> int:
 
 def _id(table: Table, key: str) -> str:
     text = _member(table, key).get("value")
-    if not isinstance(text, str) or not text or not _encodable(text):
-        raise Unreadable(f"{key} {clip(table.get(key))} is not an id")
-    return text
+    if isinstance(text, str) and text and (text.isascii() or _encodable(text)):
+        return text
+    raise Unreadable(f"{key} {clip(table.get(key))} is not an id")
 
 
 def _member(table: Table, key: str) -> Table:
     """A member that is an object; an absent one is an empty object."""
     value = table.get(key)
+    if isinstance(value, dict):
+        return value
     return {} if value is None else _table(value, key)
 
 
 def _items(table: Table, key: str) -> list[Any]:
     """A member that is a list; an absent one is an empty list."""
     value = table.get(key)
+    if isinstance(value, list):
+        return value
     if value is None:
         return []
-    if not isinstance(value, list):
-        raise Unreadable(f"{key}: {clip(value)} is not a list")
-    return value
+    raise Unreadable(f"{key}: {clip(value)} is not a list")
 
 
 def _table(value: object, key: str = "") -> Table:
@@ -524,14 +529,15 @@ def _table(value: object, key: str = "") -> Table:
 
 
 def _text(value: object, key: str) -> str:
-    if not isinstance(value, str) or not _encodable(value):
-        raise Unreadable(f"{key} {clip(value)} is not text")
-    return value
+    # Asked here, since a call for each of a million texts takes its time.
+    if isinstance(value, str) and (value.isascii() or _encodable(value)):
+        return value
+    raise Unreadable(f"{key} {clip(value)} is not text")
 
 
 def _encodable(text: str) -> bool:
     """Whether text can be stored and sent; JSON may hold halves of surrogate pairs."""
-    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _few(flaws: list[str]) -> tuple[str, ...]:
