@@ -99,8 +99,9 @@ class VipTable:
 
     def since(self, name: str, framework: str) -> Stamp | None:
         """When a VIP name was first used; None where it is not in use."""
-        stamps = (self._vips[vip].since for vip in self._named.get((name, framework), ()) if vip in self._vips)
-        return min((stamp for stamp in stamps if stamp is not None), key=_AGE, default=None)
+        vips = [self._vips[vip] for vip in self._named.get((name, framework), ()) if vip in self._vips]
+        stamps = [vip.since for vip in vips if vip.since is not None]
+        return min(stamps, key=_AGE) if stamps else None
 
     def _take_members(self, snapshot: Snapshot) -> set[str]:
         unreachable = frozenset(
@@ -119,8 +120,9 @@ class VipTable:
         behind: dict[str, list[Backend]] = {}
         stamps: dict[str, Stamp] = {}
         for vip, name, backend in backends(owned.value):
-            self._keys[name] = vip
-            self._named.setdefault((vip.name, vip.framework), set()).add(name)
+            if name not in self._keys:
+                self._keys[name] = vip
+                self._named.setdefault((vip.name, vip.framework), set()).add(name)
             behind.setdefault(name, []).append(backend)
             stamps[name] = owned.created if vip.name is None else owned.since.get(vip.name, owned.created)
         if behind:
