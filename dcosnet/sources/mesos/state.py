@@ -264,7 +264,9 @@ class _Told(NamedTuple):
         mapped: tuple[Entry, ...] = ()
         try:
             infos = _items(_member(status, "container_status"), "network_infos")
-            addresses = tuple(dict.fromkeys(_addresses(infos, flaws)))
+            addresses = tuple(_addresses(infos, flaws))
+            if len(addresses) > 1:  # to hash one takes longer than to read it
+                addresses = tuple(dict.fromkeys(addresses))
             mapped = tuple(_network_mappings(infos, flaws))
         except ValueError as error:
             flaws.append(str(error))
