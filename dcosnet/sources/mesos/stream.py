@@ -385,7 +385,7 @@ class _Subscription:
         self._heard = heard
         self._folded = folded
         self._reader = RecordReader()
-        self._records: deque[bytes] = deque()
+        self._records: deque[bytes | bytearray] = deque()
         self._waiting = 0
         self._answers: deque[tuple[str, Address | None]] = deque()
         self._steps: Iterator[None] | None = None
@@ -460,7 +460,7 @@ class _Subscription:
         for record in records:
             self.take(record)
 
-    def take(self, record: bytes) -> None:
+    def take(self, record: bytes | bytearray) -> None:
         """One record, to be folded when its turn comes."""
         self._heard()
         self._records.append(record)
