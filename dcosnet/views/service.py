@@ -47,7 +47,7 @@ log = Logger()
 SLICE = 256
 """How many things are decided, or keys folded, at a time: a few milliseconds."""
 
-KEEP_AFTER = 1024
+KEEP_AFTER = 512
 """Keys folded, after which what they made is taken for lasting."""
 
 
