@@ -175,8 +175,7 @@ def make_task(described: Described, agent: Address, framework: str, source: str,
     earlier one says of a port stands, VIPs unite (spec/l4lb_overlay.md 1.6).
     """
     entries = _merged(_merged(described.mapped or described.status_mapped, described.labelled), described.discovered)
-    active = described.state in {TaskState.RUNNING, TaskState.KILLING}
-    if active and described.addresses == (agent,):
+    if described.addresses == (agent,) and described.state in (TaskState.RUNNING, TaskState.KILLING):
         entries = _on_host(entries)
     healthy = False if described.healthy is None and described.checked else described.healthy
     return Task(
@@ -279,7 +278,10 @@ class _Told(NamedTuple):
 
 def _statuses(task: Table, flaws: list[str]) -> _Told:
     told = _Told()
-    for status in sorted((_table(each) for each in _items(task, "statuses")), key=_timestamp):
+    statuses = [_table(each) for each in _items(task, "statuses")]
+    if len(statuses) > 1:
+        statuses.sort(key=_timestamp)
+    for status in statuses:
         told = told.after(status, flaws)
     return told
 

@@ -105,7 +105,7 @@ class TaskTable:
             return
         self.waiting.discard(id_)
         task = make_task(described, address, name, self._source, now)
-        if task != before:
+        if before is None or task != before:
             self._tasks[id_] = task
             self._touch(id_)
 
