@@ -179,9 +179,9 @@ class Store:
         return frozenset(changed)
 
     def _pick(self, key: str) -> Entry | None:
-        entries = (self._namespaces[owner].entries[key] for owner in self._owners.get(key, ()))
-        live = (one for one in entries if one.lifetime is Lifetime.DURABLE or one.owner not in self._unreachable)
-        return max(live, key=_last_written, default=None)
+        entries = [self._namespaces[owner].entries[key] for owner in self._owners.get(key, ())]
+        live = [one for one in entries if one.lifetime is Lifetime.DURABLE or one.owner not in self._unreachable]
+        return max(live, key=_last_written, default=None) if len(live) != 1 else live[0]
 
 
 def check_entry(key: str, value: bytes) -> None:

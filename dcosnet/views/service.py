@@ -47,7 +47,7 @@ log = Logger()
 SLICE = 256
 """How many things are decided, or keys folded, at a time: a few milliseconds."""
 
-KEEP_AFTER = 1024
+KEEP_AFTER = 512
 """Keys folded, after which what they made is taken for lasting."""
 
 
@@ -70,11 +70,6 @@ class _Reading:
 
 def _plain(decode: Callable[[bytes], Any]) -> Callable[[Entry], Owned[Any]]:
     return lambda entry: Owned(decode(entry.value), entry.owner, entry.created)
-
-
-def _task(entry: Entry) -> Owned[Task]:
-    task, since = decode_task(entry.value)
-    return Owned(task, entry.owner, entry.created, since)
 
 
 @implementer(IViews, IMetrics)
@@ -110,7 +105,7 @@ class Views(Service):
         self._folds = tuple(folds)
         self._later = later
         self._readings = {
-            "task": _Reading(_task),
+            "task": _Reading(self._task),
             "node": _Reading(_plain(decode_node)),
             "framework": _Reading(_plain(decode_framework)),
             "agent": _Reading(_plain(decode_agent)),
@@ -289,6 +284,10 @@ class Views(Service):
         else:
             if isinstance(owned.value, Task):
                 self._local.take_owner(owned.value.id, owned.owner)
+
+    def _task(self, entry: Entry) -> Owned[Task]:
+        task, since = self._local.written(entry.key, entry.value) or decode_task(entry.value)
+        return Owned(task, entry.owner, entry.created, since)
 
     def _owner_of(self, key: str) -> str | None:
         entry = self._store.get(key)

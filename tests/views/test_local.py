@@ -73,6 +73,26 @@ def of(*tasks, **more):
     return Facts({task.id: task for task in tasks}, **more)
 
 
+@given(strategies.tasks)
+def test_what_this_node_wrote_it_need_not_decode(told):
+    """What is handed over is what every other node decodes, and belongs to this very value alone."""
+    rig = Rig("files")
+    changes = rig.tell("files", of(told))
+    value = changes[told.id.key]
+    assert rig.keys.written(told.id.key, value) == decode_task(value)
+    assert rig.keys.written(told.id.key, value) is None
+
+
+@pytest.mark.parametrize("later", [None, attrs.evolve(WEB, weight=2)])
+def test_what_was_written_since_is_not_taken_for_this(later):
+    """Nor what another node writes, though it may be the same."""
+    rig = Rig("files")
+    value = rig.tell("files", of(WEB))[WEB.id.key]
+    rig.tell("files", of(*([later] if later is not None else [])))
+    assert rig.keys.written(WEB.id.key, bytes(bytearray(value))) is None
+    assert not rig.keys._written, "what nobody asks for would stay"
+
+
 def test_a_poll_that_tells_nothing_new_writes_nothing():
     rig = Rig("files")
     assert rig.tell("files", of(WEB)) == {WEB.id.key: encode_task(WEB, {})}

@@ -127,7 +127,7 @@ class MasterFold(_Fold):
         """Agents that the master remembers and that have not registered again."""
         return frozenset(self._pending)
 
-    def apply(self, record: bytes | Mapping[str, Any], now: float) -> None:
+    def apply(self, record: bytes | bytearray | Mapping[str, Any], now: float) -> None:
         """
         Take one record.
 
@@ -137,13 +137,13 @@ class MasterFold(_Fold):
         """
         _run(self.steps(record, now))
 
-    def steps(self, record: bytes | Mapping[str, Any], now: float) -> Iterator[None]:
+    def steps(self, record: bytes | bytearray | Mapping[str, Any], now: float) -> Iterator[None]:
         """
         `apply` in steps of about a millisecond.
 
         Take no other record, and tell no facts, before it is exhausted.
         """
-        if isinstance(record, bytes) and (len(record) > LIMIT or _SNAPSHOT.match(record)):
+        if not isinstance(record, Mapping) and (len(record) > LIMIT or _SNAPSHOT.match(record)):
             yield from self._snapshot(record, now)
             return
         event = _decoded(record)
@@ -203,7 +203,7 @@ class MasterFold(_Fold):
 
     # records
 
-    def _snapshot(self, record: bytes, now: float) -> Iterator[None]:
+    def _snapshot(self, record: bytes | bytearray, now: float) -> Iterator[None]:
         self.events["SUBSCRIBED"] += 1
         self._table.clear()
         self._pending.clear()
@@ -222,7 +222,7 @@ class MasterFold(_Fold):
             self.phase, self._deadline = Phase.AWAIT_TASKS, now + TASKS_READY
             self._advance(now)
 
-    def _take_snapshot(self, record: bytes, now: float) -> Iterator[None]:
+    def _take_snapshot(self, record: bytes | bytearray, now: float) -> Iterator[None]:
         readers: dict[tuple[str, ...], tuple[str, Callable[[Any, float], Iterator[None]]]] = {
             ("get_tasks", "tasks"): ("task", self._task),
             ("get_agents", "agents"): ("agent", self._agent),
@@ -386,9 +386,9 @@ class AgentFold(_Fold):
             self._table.drop(id_)
 
 
-def _decoded(record: bytes | Mapping[str, Any]) -> Mapping[str, Any]:
+def _decoded(record: bytes | bytearray | Mapping[str, Any]) -> Mapping[str, Any]:
     """A JSON object. Raises ProtocolError."""
-    if not isinstance(record, bytes):
+    if isinstance(record, Mapping):
         return record
     try:
         value = msgspec.json.decode(record)

@@ -38,7 +38,8 @@ class Merge:
         The facts together; `changed` against the last call of this.
 
         Both are given whole each time; one that is the same object did not
-        change. `address` is the agent's.
+        change, though its tasks may be a live view that shows already what it
+        will tell next. `address` is the agent's.
         """
         same_master, same_agent = master is self._master, agent is self._agent
         moved = address != self._address
@@ -54,7 +55,7 @@ class Merge:
         tasks = dict(master.tasks)
         for task in self._ours:
             if task not in agent.tasks:
-                del tasks[task]
+                tasks.pop(task, None)
         tasks.update(agent.tasks)
         return attrs.evolve(master, tasks=tasks, changed=changed)
 

@@ -33,7 +33,7 @@ class Opened(Enum):
     LIST = "["
 
 
-def pieces(data: bytes, depth: int, window: int = _WINDOW) -> Iterator[Piece]:
+def pieces(data: bytes | bytearray, depth: int, window: int = _WINDOW) -> Iterator[Piece]:
     """
     The values of an object, opening objects and lists down to `depth` levels.
 
@@ -78,7 +78,7 @@ def _open(window: _Window, path: tuple[str, ...], depth: int) -> Iterator[Piece]
 class _Window:
     """The part of a document that is being read, as text."""
 
-    def __init__(self, data: bytes, size: int) -> None:
+    def __init__(self, data: bytes | bytearray, size: int) -> None:
         self._data = memoryview(data)
         self._size = size
         self._fed = 0

@@ -150,26 +150,27 @@ class MesosSource(Service):
         unsynced = self._missing()
         before, self._heard = self._heard, (master, agent)
         if self._agent is not None and master is not before[0] and master is not None:
-            self._poll_if_touched(master, before[0])
+            self._poll_if_touched(master)
         nothing_whole = master is None and agent is None and unsynced
-        same = self._facts is not None and self._heard == before and self._facts.unsynced == unsynced
-        if nothing_whole or same:
+        # The same objects, since a comparison of live views would say nothing.
+        same = master is before[0] and agent is before[1]
+        if nothing_whole or (same and self._facts is not None and self._facts.unsynced == unsynced):
             return
         merged = attrs.evolve(self._merge.merge(master, agent, self._agent_address(agent)), unsynced=unsynced)
         self._facts, self._changed_at = merged, self._reactor.seconds()
         if self._sink is not None:
             self._sink(merged)
 
-    def _poll_if_touched(self, master: Facts, before: Facts | None) -> None:
+    def _poll_if_touched(self, master: Facts) -> None:
         """The master shows a change on our agent, which will not tell it before it is asked."""
         assert self._agent is not None
-        ours = self._agent_address(self._agent.facts)
-        touched = master.changed is None or before is None or len(master.changed) > MANY
-        if not touched:
-            assert master.changed is not None
-            assert before is not None
-            touched = any(_on(ours, task, master) or _on(ours, task, before) for task in master.changed)
-        if touched:
+        agent, changed = self._agent.facts or Facts(), master.changed
+        ours = self._agent_address(agent)
+        if (
+            changed is None
+            or len(changed) > MANY
+            or any(id_ in agent.tasks or _on(ours, id_, master) for id_ in changed)
+        ):
             self._agent.poll_now()
 
     def _agent_address(self, agent: Facts | None) -> Address:

@@ -89,6 +89,9 @@ class Described:
     status_flaws: tuple[str, ...] = ()
 
 
+_NOTHING = Described(TaskId("", ""), "")
+
+
 def read_task(document: object, known: Callable[[TaskId], Described | None]) -> Described:
     """
     A whole task, as TASK_ADDED and the snapshots tell it.
@@ -98,7 +101,7 @@ def read_task(document: object, known: Callable[[TaskId], Described | None]) -> 
     """
     task = _table(document)
     id_, agent = TaskId(_id(task, "framework_id"), _id(task, "task_id")), _id(task, "agent_id")
-    old = known(id_) or Described(id_, agent)
+    old = known(id_) or _NOTHING
     flaws: list[str] = []
     status_flaws: list[str] = []
 
@@ -176,8 +179,7 @@ def make_task(described: Described, agent: Address, framework: str, source: str,
     if described.runtime is not Runtime.DOCKER:
         mapped = mapped or described.status_mapped
     entries = _merged(_merged(mapped, described.labelled), described.discovered)
-    active = described.state in {TaskState.RUNNING, TaskState.KILLING}
-    if active and described.addresses == (agent,):
+    if described.addresses == (agent,) and described.state in (TaskState.RUNNING, TaskState.KILLING):
         entries = _on_host(entries)
     healthy = False if described.healthy is None and described.checked else described.healthy
     return Task(
@@ -265,7 +267,9 @@ class _Told(NamedTuple):
         mapped: tuple[Entry, ...] = ()
         try:
             infos = _items(_member(status, "container_status"), "network_infos")
-            addresses = tuple(dict.fromkeys(_addresses(infos, flaws)))
+            addresses = tuple(_addresses(infos, flaws))
+            if len(addresses) > 1:  # to hash one takes longer than to read it
+                addresses = tuple(dict.fromkeys(addresses))
             mapped = tuple(_network_mappings(infos, flaws))
         except ValueError as error:
             flaws.append(str(error))
@@ -278,7 +282,10 @@ class _Told(NamedTuple):
 
 def _statuses(task: Table, flaws: list[str]) -> _Told:
     told = _Told()
-    for status in sorted((_table(each) for each in _items(task, "statuses")), key=_timestamp):
+    statuses = [_table(each) for each in _items(task, "statuses")]
+    if len(statuses) > 1:
+        statuses.sort(key=_timestamp)
+    for status in statuses:
         told = told.after(status, flaws)
     return told
 
@@ -514,25 +521,27 @@ def _port(table: Table, key: str) -> int:
 
 def _id(table: Table, key: str) -> str:
     text = _member(table, key).get("value")
-    if not isinstance(text, str) or not text or not _encodable(text):
-        raise Unreadable(f"{key} {clip(table.get(key))} is not an id")
-    return text
+    if isinstance(text, str) and text and (text.isascii() or _encodable(text)):
+        return text
+    raise Unreadable(f"{key} {clip(table.get(key))} is not an id")
 
 
 def _member(table: Table, key: str) -> Table:
     """A member that is an object; an absent one is an empty object."""
     value = table.get(key)
+    if isinstance(value, dict):
+        return value
     return {} if value is None else _table(value, key)
 
 
 def _items(table: Table, key: str) -> list[Any]:
     """A member that is a list; an absent one is an empty list."""
     value = table.get(key)
+    if isinstance(value, list):
+        return value
     if value is None:
         return []
-    if not isinstance(value, list):
-        raise Unreadable(f"{key}: {clip(value)} is not a list")
-    return value
+    raise Unreadable(f"{key}: {clip(value)} is not a list")
 
 
 def _table(value: object, key: str = "") -> Table:
@@ -542,14 +551,15 @@ def _table(value: object, key: str = "") -> Table:
 
 
 def _text(value: object, key: str) -> str:
-    if not isinstance(value, str) or not _encodable(value):
-        raise Unreadable(f"{key} {clip(value)} is not text")
-    return value
+    # Asked here, since a call for each of a million texts takes its time.
+    if isinstance(value, str) and (value.isascii() or _encodable(value)):
+        return value
+    raise Unreadable(f"{key} {clip(value)} is not text")
 
 
 def _encodable(text: str) -> bool:
     """Whether text can be stored and sent; JSON may hold halves of surrogate pairs."""
-    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _few(flaws: list[str]) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ class TaskTable:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything but what was counted."""
+        """Forget everything but what was counted. Facts that were given keep what they show."""
         self.agents: dict[str, Agent] = {}
         self.frameworks: dict[str, Framework] = {}
         self.waiting: set[TaskId] = set()
@@ -107,7 +107,7 @@ class TaskTable:
             return
         self.waiting.discard(id_)
         task = make_task(described, address, name, self._source, now)
-        if task != before:
+        if before is None or task != before:
             self._tasks[id_] = task
             self._touch(id_)
 
@@ -235,14 +235,16 @@ class TaskTable:
         """
         All that is known, with what changed since the last call; the same object where nothing did.
 
-        What is not whole is not told, so `changed` does not start anew there.
+        Its tasks are a live view until the next `clear`: a copy of 50 000 for
+        each change would cost more than all that comes of it. What is not whole
+        is not told, so `changed` does not start anew there.
         """
         if unsynced:
-            return Facts(self._tasks.copy(), unsynced, self.frameworks.copy(), self.agents.copy())
+            return Facts(self._tasks, unsynced, self.frameworks.copy(), self.agents.copy())
         if self._stale:
             last = self._facts
             self._facts = Facts(
-                tasks=last.tasks if self._changed == set() else self._tasks.copy(),
+                tasks=self._tasks,
                 frameworks=last.frameworks if last.frameworks == self.frameworks else self.frameworks.copy(),
                 agents=last.agents if last.agents == self.agents else self.agents.copy(),
                 changed=None if self._changed is None else frozenset(self._changed),

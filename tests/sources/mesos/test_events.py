@@ -322,7 +322,7 @@ def test_a_task_that_is_told_on_another_agent_moves():
 
 
 def test_facts_that_did_not_change_are_the_same_object():
-    """A status that tells nothing new is no change; a mapping that was given never changes."""
+    """A status that tells nothing new is no change."""
     fold = fold_of(SERVING)
     first = fold.facts()
     fold.apply({"type": "HEARTBEAT"}, 1.0)
@@ -332,12 +332,22 @@ def test_facts_that_did_not_change_are_the_same_object():
     fold.apply(task_updated(RUNNING, status(3, "TASK_KILLING")), 1.0)
     second = fold.facts()
     assert second.changed == {WEB}
-    assert first.tasks[WEB].state is TaskState.RUNNING
+    assert second.tasks[WEB].state is TaskState.KILLING
     assert second.agents is first.agents
     assert second.frameworks is first.frameworks
     fold.apply(agent_added(agent_document("S9")), 1.0)
     assert fold.facts().changed == frozenset()
-    assert fold.facts().tasks is second.tasks
+    assert fold.facts().agents.keys() == {"S0", "S9"}
+    assert second.agents.keys() == {"S0"}
+
+
+def test_a_new_snapshot_leaves_the_facts_told_before():
+    """They stay in force until it is whole, though their tasks are a live view."""
+    fold = fold_of(SERVING)
+    told = fold.facts()
+    fold.apply(subscribed(), 1.0)
+    assert fold.facts().tasks == {}
+    assert told.tasks.keys() == {WEB}
 
 
 # bad input

@@ -64,6 +64,21 @@ def test_step_by_step_is_the_same_as_at_once(steps):
         before = dict(merged.tasks)
 
 
+def test_a_master_that_shows_already_what_it_tells_next_does_no_harm():
+    """Its tasks are a live view, and the agent is heard in between."""
+    merge, live = Merge(), {IDS[0]: task(IDS[0], "a", HERE), IDS[1]: task(IDS[1], "b", THERE)}
+    master, agent = Facts(live), Facts({IDS[2]: task(IDS[2], "x", HERE)})
+    merge.merge(master, agent, HERE)
+    del live[IDS[0]]
+    live[IDS[3]] = task(IDS[3], "c", THERE)
+    changed = attrs.evolve(agent, changed=frozenset({IDS[2]}))
+    assert merge.merge(master, changed, HERE).tasks.keys() == {IDS[1], IDS[2], IDS[3]}
+    told = attrs.evolve(master, changed=frozenset({IDS[0], IDS[3]}))
+    merged = merge.merge(told, changed, HERE)
+    assert merged.tasks.keys() == {IDS[1], IDS[2], IDS[3]}
+    assert merged.changed == {IDS[0], IDS[3]}
+
+
 def test_one_changed_task_is_named_alone():
     """So that it costs one."""
     merge = Merge()
