@@ -25,7 +25,7 @@ from dcosnet.model.stamp import Stamp
 from dcosnet.model.task import Port, Task, TaskId
 from dcosnet.testing import strategies
 from dcosnet.views.service import Views
-from dcosnet.views.values import encode_leader, encode_task
+from dcosnet.views.values import decode_task, encode_leader, encode_task
 from dcosnet.views.zones import TASKS, ZOOKEEPER
 
 HERE, THERE = ip_address("10.0.0.1"), ip_address("10.0.0.2")
@@ -333,6 +333,41 @@ def test_what_is_gone_while_it_waits_for_room_is_not_written():
     rig.settle()
     assert not rig.views.snapshot.value.tasks
     assert metric(rig, "refused_keys") == 0
+
+
+weights = st.dictionaries(st.integers(0, 4), st.integers(0, 3))
+"""Of some tasks, by number."""
+
+histories = st.lists(
+    st.one_of(
+        st.tuples(st.just("tell"), weights),
+        st.tuples(st.just("hear"), weights),
+        st.tuples(st.just("room"), st.integers(1, 6)),
+        st.tuples(st.just("turn"), st.integers(1, 4)),
+    ),
+    max_size=20,
+)
+
+
+@given(histories, st.integers(1, 3))
+def test_what_is_served_of_a_task_is_what_the_store_holds(history, slice_size):
+    """This node does not decode what it encoded itself: what waited for room meanwhile must not be taken for it."""
+    rig = Rig("mesos", slice_size=slice_size)
+    for what, value in history:
+        if what == "turn":
+            for _ in range(value):
+                rig.turn()
+        elif what == "room":
+            rig.store.room = value
+        else:
+            tasks = [task(f"t{number}", weight=weight) for number, weight in value.items()]
+            if what == "tell":
+                rig.sources["mesos"].tell(of(*tasks))
+            else:
+                rig.store.hear("host-b", {each.id.key: encode_task(each, {}) for each in tasks})
+    rig.settle()
+    held = {key: entry.value for key, entry in rig.store.core.live.items() if key.startswith("task/")}
+    assert rig.shown()["tasks"] == {key: decode_task(value)[0] for key, value in held.items()}
 
 
 def test_two_nodes_that_tell_of_one_task_make_one_backend():
