@@ -194,7 +194,7 @@ class MasterStream:
         """A master that lost the election may not know it yet: its stream is left if it is surely another one."""
         assert known.leader is not None
         assert self._place is not None
-        if self._call is not None and _literal(known.leader) not in {None, self._place.endpoint}:
+        if self._call is not None and self._where(known.leader) not in {None, self._place.endpoint}:
             self._call.close("another master leads")
 
     # the pursuit

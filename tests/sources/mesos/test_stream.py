@@ -265,6 +265,35 @@ def test_a_leader_that_was_elected_is_followed_at_once(clock, make):
     assert len(rig.stream.facts.leader.masters) == 2
 
 
+def test_a_leader_that_is_known_by_name_is_followed_at_once_too(clock, make):
+    names = {"m1.example": "10.0.0.1", "m2.example": "10.0.0.2"}
+    urls = tuple(f"http://{name}:5050" for name in names)
+    rig = make(Masters(*urls), names=names)
+    rig.masters.known = Known(urls, urls[0], 4)
+    rig.stream.start()
+    rig.snapshot()
+    clock.advance(10)
+    rig.masters.tell(Known(urls, urls[1], 5))
+    clock.advance(0)
+    assert rig.wire.asked == list(urls)
+    rig.snapshot()
+    assert rig.stream.facts.leader.epoch == 5
+
+
+def test_a_leader_that_gets_another_name_is_not_left(clock, make):
+    """It is where it was: nothing of its stream is missing."""
+    names = {"m1.example": "10.0.0.1"}
+    urls = ("http://m1.example:5050", "http://10.0.0.1:5050")
+    rig = make(Masters(*urls), names=names)
+    rig.masters.known = Known(urls, urls[0], 4)
+    rig.stream.start()
+    rig.snapshot()
+    clock.advance(10)
+    rig.masters.tell(Known(urls[1:], urls[1], 4))
+    clock.advance(0)
+    assert rig.wire.asked == [urls[0]]
+
+
 def test_a_deposed_leader_keeps_its_facts_until_a_new_one_must_have_its_own(clock, make):
     """No name is gone while the new leader still waits for its agents (D28)."""
     rig = make(Masters(HERE))
