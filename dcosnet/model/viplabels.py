@@ -8,6 +8,8 @@ would make a VIP that nobody can reach.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import attrs
 
 from dcosnet.model.names import fragment, usable
@@ -32,6 +34,7 @@ class VipLabel:
         return VipKey(protocol, self.port, name=self.name, framework=framework)
 
 
+@lru_cache(4096)  # many tasks have the same label, and follow each other
 def parse(text: str) -> VipLabel:
     """Read a label. Raises ValueError with a sentence for people."""
     left, colon, port_text = text.rpartition(":")

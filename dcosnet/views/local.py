@@ -17,8 +17,8 @@ from dcosnet.model.member import Member, MemberState
 from dcosnet.model.net import Address
 from dcosnet.model.stamp import Stamp
 from dcosnet.model.task import Task, TaskId
+from dcosnet.model.viplabels import parse
 from dcosnet.views.values import encode_agent, encode_framework, encode_leader, encode_task
-from dcosnet.views.viptable import parsed
 
 Since = Callable[[str, str], Stamp | None]
 """When a VIP name (label name, framework) was first used, as the VIP table knows it."""
@@ -281,7 +281,7 @@ def _inherited(task: Task, since: Since) -> dict[str, Stamp]:
     for port in task.ports:
         for text in port.vips:
             try:
-                name = parsed(text).name
+                name = parse(text).name
             except ValueError:
                 continue  # shown with its reason where tasks are shown
             stamp = None if name is None else since(name, task.framework)

@@ -23,15 +23,13 @@ from dcosnet.model.viplabels import parse
 
 # What stamps are ordered by, many times quicker than comparing them.
 _AGE = attrgetter("milliseconds", "counter", "node")
-# Many tasks have the same label, and follow each other.
-parsed = lru_cache(4096)(parse)
 _ACTIVE = (TaskState.RUNNING, TaskState.KILLING)
 
 
 @lru_cache(4096)
 def _vip(text: str, protocol: Protocol, framework: str) -> tuple[VipKey, str]:
     """The VIP that a label means, and what it is called here. Raises ValueError."""
-    key = parsed(text).key(protocol, framework)
+    key = parse(text).key(protocol, framework)
     return key, str(key)
 
 

@@ -401,14 +401,10 @@ def _labelled(task: Table, number: str, value: str) -> Entry | None:
     return Entry(protocol, None, _offered(task, int(number)), None, (value[6:],))
 
 
-# Tasks of one name, which follow each other, have the same.
-_vip = lru_cache(4096)(viplabels.parse)
-
-
 def _check_vip(text: str, flaws: list[str]) -> None:
     """Tell of a label that makes no VIP. It stays with its port, where each node passes it over."""
     try:
-        _vip(text)
+        viplabels.parse(text)
     except ValueError as error:
         flaws.append(str(error))
 
