@@ -18,7 +18,6 @@ import platform
 import random
 import socket
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
@@ -30,7 +29,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from common import need, start
+from common import need, query, start
 
 from dcosnet.testing.fake_mesos import FakeAgent, FakeCluster, FakeMaster
 
@@ -73,13 +72,12 @@ class Daemon:
 
     def answers(self, name: str, address: IPv4Address) -> bool:
         """Whether the address is among those of the name."""
-        labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
-        query = struct.pack("!6H", random.randrange(65536), 0x0100, 1, 0, 0, 0) + labels + b"\0\0\1\0\1"
+        question = query(name)
         try:
-            self._socket.send(query)
+            self._socket.send(question)
             while True:
                 reply = self._socket.recv(65535)
-                if reply[:2] == query[:2]:  # others are late
+                if reply[:2] == question[:2]:  # others are late
                     return address.packed in reply
         except OSError:
             return False  # it is not up yet, or busy

@@ -6,8 +6,9 @@ One `twistd dcosnet` on CPU 0, with gossip, VIPs' listeners and all else off, an
 fake master on CPU 1 that has its snapshot ready as bytes. Measured: from the
 request for the stream to the last name served, the longest stall of the
 reactor, resident memory, from one changed task to its changed answer, what a
-burst of changes costs, and a framework that gets another name. The stalls are measured inside of the daemon by a
-part of this benchmark (`_lateness.py`). Tasks are as large as Marathon's: 1.1 KB.
+burst of changes costs, and a framework that gets another name. The stalls are
+measured inside of the daemon by a part of this benchmark (`_lateness.py`).
+Tasks are as large as Marathon's: 1.1 KB.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from common import cpu_seconds, need, pin
+from common import cpu_seconds, need, pin, query
 
 from dcosnet.testing.fake_mesos import ClusterPort, FakeCluster, FakeMaster, Recording
 
@@ -158,11 +159,6 @@ class Daemon:
                 self.process.kill()
                 self.process.wait()
         self.log.close()
-
-
-def query(name: str) -> bytes:
-    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
-    return struct.pack("!6H", random.randrange(65536), 0x0100, 1, 0, 0, 0) + labels + b"\0\0\1\0\1"
 
 
 def name(app: int, kind: str = "containerip", framework: str = "marathon") -> str:
