@@ -110,6 +110,14 @@ class Rig:
     def names(self):
         return {task.name for task in self.stream.facts.tasks.values()}
 
+    def asks_after(self, seconds):
+        """The next question comes just then."""
+        before = len(self.wire.asked)
+        self.clock.advance(seconds - 0.01)
+        assert len(self.wire.asked) == before
+        self.clock.advance(0.01)
+        assert len(self.wire.asked) == before + 1
+
     def snapshot(self, heartbeat=15.0):
         self.send(self.cluster.subscribed(heartbeat))
         self.clock.advance(0)
@@ -158,11 +166,7 @@ def test_a_lost_stream_is_asked_for_once_at_once_and_then_with_growing_waits(clo
     clock.advance(0)
     assert len(rig.wire.asked) == 2
     for wait in (2, 4, 8, 16, 30, 30):
-        before = len(rig.wire.asked)
-        clock.advance(wait - 0.01)
-        assert len(rig.wire.asked) == before
-        clock.advance(0.01)
-        assert len(rig.wire.asked) == before + 1
+        rig.asks_after(wait)
 
 
 def test_a_master_that_ends_each_stream_early_is_not_asked_in_a_circle(clock, make):
@@ -360,11 +364,7 @@ def test_nonsense_each_time_is_asked_for_less_and_less(clock, make):
         rig.snapshot()
         clock.advance(5)
         rig.wire.streams[-1].dataReceived(b"<html>")
-        before = len(rig.wire.asked)
-        clock.advance(wait - 0.01)
-        assert len(rig.wire.asked) == before
-        clock.advance(0.01)
-        assert len(rig.wire.asked) == before + 1
+        rig.asks_after(wait)
 
 
 def test_nothing_is_taken_of_what_follows_nonsense(clock, make):
