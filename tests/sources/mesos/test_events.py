@@ -334,7 +334,8 @@ def test_a_new_snapshot_leaves_the_facts_told_before():
     """They stay in force until it is whole, though their tasks are a live view."""
     fold = fold_of(SERVING)
     told = fold.facts()
-    fold.apply({"type": "SUBSCRIBED", "subscribed": {"get_state": {}}}, 1.0)
+    empty = {"get_tasks": {"tasks": []}, "get_agents": {"agents": []}, "get_frameworks": {"frameworks": []}}
+    fold.apply({"type": "SUBSCRIBED", "subscribed": {"get_state": empty}}, 1.0)
     assert fold.facts().tasks == {}
     assert told.tasks.keys() == {WEB}
 
