@@ -31,7 +31,7 @@ def keep() -> None:
     """
     Take what there is now for lasting, but for cycles that are garbage already.
 
-    To be called again while things are made, once a thousand: it walks
+    To be called again while things are made, every few hundred: it walks
     what was made since the last time, which takes some milliseconds then.
     """
     gc.collect()
