@@ -422,12 +422,11 @@ class KeyValue(Service):
     # Durable writes: `_waiting` gathers while `_flying` is being put on disk.
 
     def _concerns_disk(self, step: Step) -> bool:
-        durable = Lifetime.DURABLE
-        return any(
-            (entry is not None and entry.lifetime is durable)
-            or ((before := step.before[key]) is not None and before.lifetime is durable)
-            or any(key in batch.keys for batch, _ in self._pending())
-            for key, entry in step.delta.changes.items()
+        durable, changes = Lifetime.DURABLE, step.delta.changes
+        return (
+            any(not batch.keys.isdisjoint(changes) for batch, _ in self._pending())
+            or any(entry is not None and entry.lifetime is durable for entry in changes.values())
+            or any(before is not None and before.lifetime is durable for before in step.before.values())
         )
 
     def _pending(self) -> Iterable[tuple[Batch, list[Deferred[None]]]]:
