@@ -1,9 +1,10 @@
 """
 The store as a service: acknowledges writes, and tells readers of changes.
 
-What the keys mean is the readers' business; how they reach other nodes will be
-gossip's. A durable write is readable at once and acknowledged after the fsync;
-those made while another fsync is under way share the next one.
+What the keys mean is the readers' business; how they reach other nodes is
+gossip's. A durable write is readable at once and acknowledged after the fsync,
+and once as many other nodes have it as are expected; those made while another
+fsync is under way share the next one.
 """
 
 from __future__ import annotations
@@ -411,7 +412,10 @@ class KeyValue(Service):
             "generation": self._store.own.generation,
             "version": self._store.own.version,
             "keys": len(self._store.own.entries),
+            "owners": len(self._store.known),
+            "recovering": self._recovering,
             "disk_refuses": self._refusing,
+            "copies_refused": self._copier.refusing,
             "damaged": None if self.journal.damaged is None else str(self.journal.damaged),
         }
 

@@ -31,12 +31,15 @@ class StoreRig:
         """The host's time, which may also go back."""
         self.disk = FragileDisk() if disk is None else disk
         self.held = False
+        self.dead = False
+        """Whether a disk in memory cut the power."""
         self.recovers = False
         """Whether a start asks other nodes what they know, until the test says that it has recovered."""
         self.start()
 
     def start(self) -> None:
         """Begin anew over what is in the directory."""
+        self.dead = False
         self.clock = Clock()
         self._commits: list[Callable[[], object]] = []
         self.store = KeyValue(
@@ -95,14 +98,12 @@ class StoreRig:
         return done
 
     def _run(self, commit: Callable[[], None], done: Deferred[None]) -> None:
-        dead: list[PowerCut] = []
-
         def run() -> None:
             try:
                 commit()
-            except PowerCut as cut:
-                dead.append(cut)
+            except PowerCut:
+                self.dead = True
 
         ran = maybeDeferred(run)
-        if not dead:  # a thread that died with its host tells nobody
+        if not self.dead:  # a thread that died with its host tells nobody
             ran.chainDeferred(done)
