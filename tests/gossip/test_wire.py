@@ -83,12 +83,15 @@ def test_a_frame_that_is_too_long_is_refused_by_its_head():
 
 
 def test_who_has_not_said_who_he_is_gets_little_room():
-    """4096 octets, and only HELLO and CLOSE."""
+    """Nobody knows yet whether he may say anything."""
     assert refused(Reader(), (HELLO_LIMIT + 1).to_bytes(4, "big") + b"\x01") is CloseCode.OVERSIZE
-    for number, kind in TYPES.items():
-        if kind not in (Hello, Close):
-            assert refused(Reader(), raw(number, b"\x90")) is CloseCode.MALFORMED
     assert list(Reader().feed(encode(Close(1, "no")))) == [Close(1, "no")]
+
+
+@given(messages.filter(lambda message: not isinstance(message, Hello | Close)))
+def test_hello_comes_first(message):
+    """However right a frame is, it is from nobody."""
+    assert refused(Reader(), encode(message)) is CloseCode.MALFORMED
 
 
 @pytest.mark.parametrize("number", [0, 15, 255])
