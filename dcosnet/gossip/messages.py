@@ -93,7 +93,8 @@ class Hello(Message, frozen=True, array_like=True):
     The first thing that each end says.
 
     `nonce` is drawn at each start, so that a cloned disk is seen; `clock` is the
-    host's time in milliseconds, `root` the digest of all that is known.
+    host's time in milliseconds, `root` the digest of all that is known. `fresh`
+    says that the sender has lost what it knew of itself, its generation too.
     """
 
     least: Number
@@ -104,6 +105,7 @@ class Hello(Message, frozen=True, array_like=True):
     nonce: Number
     clock: Number
     root: bytes
+    fresh: bool
 
 
 class Close(Message, frozen=True, array_like=True):

@@ -223,6 +223,12 @@ class KeyValue(Service):
             self._store.recover(self.journal.last)
             log.info("{path} is new: asks other nodes for the keys of this one", path=str(self.journal.path))
 
+    def exceed(self, generation: int) -> None:
+        """As IReplica says."""
+        if self._recovering:
+            own = self._store.own
+            own.generation = max(own.generation, generation + 1)
+
     def recovered(self) -> None:
         """
         As IReplica says.

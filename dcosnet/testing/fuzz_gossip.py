@@ -135,7 +135,7 @@ class Target:
         name = f"peer-{self._peer}"
         self._link = self.core.accept()
         self.core.opened(self._link, name, f"192.0.2.7:{self._peer}", False, self._now)
-        hello = Hello(PROTOCOL, PROTOCOL, "prod", name, 1, self._peer, 0, bytes(8))
+        hello = Hello(PROTOCOL, PROTOCOL, "prod", name, 1, self._peer, 0, bytes(8), fresh=False)
         self.core.feed((self._link, encode(hello)), self._now)
         self._look()
         if self._link is None:

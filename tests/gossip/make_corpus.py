@@ -58,7 +58,7 @@ def frames() -> dict[str, bytes]:
     leaves = Leaves()
     leaves.put("host-b", (7, 5))
     messages: dict[str, Message] = {
-        "hello": Hello(1, 1, "prod", "host-b", 7, 99, 1_700_000_000_000, bytes(8)),
+        "hello": Hello(1, 1, "prod", "host-b", 7, 99, 1_700_000_000_000, bytes(8), fresh=False),
         "close": Close(10, "what cannot be read"),
         "ping": Ping(1),
         "pong": Pong(1, bytes(range(8))),

@@ -27,7 +27,7 @@ from dcosnet.model.stamp import Stamp
 
 from .frames import of_type
 
-HELLO = Hello(1, 1, "prod", "host-b", 7, 1, 0, bytes(8))
+HELLO = Hello(1, 1, "prod", "host-b", 7, 1, 0, bytes(8), fresh=False)
 messages = st.one_of([of_type(kind) for kind in TYPES.values() if kind is not Piece])
 
 
