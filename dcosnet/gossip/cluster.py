@@ -835,17 +835,18 @@ class Cluster:
         self._heal_at = now + HEAL_EVERY * self._rng.uniform(0.5, 1.5)
         reachable = 0
         gone: list[str] = []
+        answered = set(self._own_endpoints)
         for name in self.table.names:
             record = self.table.record(name)
             assert record is not None
             if self.table.state(name) is MemberState.ALIVE:
                 reachable += 1
+                answered.update(record.endpoints)
             elif not record.left:
                 gone.extend(record.endpoints[:1])
-        for seed in self._options.seeds:
-            there = self._at_endpoint.get(seed)
-            if seed not in self._own_endpoints and (there is None or self.table.state(there) is not MemberState.ALIVE):
-                gone.append(seed)
+        # A seed may be written as a host's name, which no record has.
+        answered.update(at for at, name in self._at_endpoint.items() if self.table.state(name) is MemberState.ALIVE)
+        gone.extend(seed for seed in self._options.seeds if seed not in answered)
         if gone and self._rng.random() < 3 * len(gone) / reachable:
             endpoint = self._rng.choice(gone)
             self._dials.aim(f"@{endpoint}", None, (endpoint,), now, once=True)
