@@ -223,6 +223,12 @@ class KeyValue(Service):
             self._store.recover(self.journal.last)
             log.info("{path} is new: asks other nodes for the keys of this one", path=str(self.journal.path))
 
+    def exceed(self, generation: int) -> None:
+        """As IReplica says."""
+        if self._recovering:
+            own = self._store.own
+            own.generation = max(own.generation, generation + 1)
+
     def recovered(self) -> None:
         """
         As IReplica says.
@@ -422,12 +428,11 @@ class KeyValue(Service):
     # Durable writes: `_waiting` gathers while `_flying` is being put on disk.
 
     def _concerns_disk(self, step: Step) -> bool:
-        durable = Lifetime.DURABLE
-        return any(
-            (entry is not None and entry.lifetime is durable)
-            or ((before := step.before[key]) is not None and before.lifetime is durable)
-            or any(key in batch.keys for batch, _ in self._pending())
-            for key, entry in step.delta.changes.items()
+        durable, changes = Lifetime.DURABLE, step.delta.changes
+        return (
+            any(not batch.keys.isdisjoint(changes) for batch, _ in self._pending())
+            or any(entry is not None and entry.lifetime is durable for entry in changes.values())
+            or any(before is not None and before.lifetime is durable for before in step.before.values())
         )
 
     def _pending(self) -> Iterable[tuple[Batch, list[Deferred[None]]]]:

@@ -17,15 +17,14 @@ from dcosnet.testing.memory_disk import MemoryDisk, PowerCut
 
 class StoreRig:
     """
-    A started store of node "a", as the contract suite wants it.
+    A started store, as the contract suite wants it; of node "a" if no other is named.
 
     While `held` is true commits are kept back until `release`, so that several
     writes meet one fsync.
     """
 
-    node = "a"
-
-    def __init__(self, directory: Path, disk: FragileDisk | MemoryDisk | None = None) -> None:
+    def __init__(self, directory: Path, disk: FragileDisk | MemoryDisk | None = None, node: str = "a") -> None:
+        self.node = node
         self.directory = directory / "kv"
         self.now = 1_700_000_000.0
         """The host's time, which may also go back."""

@@ -355,8 +355,8 @@ def test_a_bare_namespace_passes_on_that_a_durable_key_became_a_lease():
         store.judge("b", True)
         store.judge("b", False)
     say(other, {"k": b"2"}, LEASE, at=2)
-    assert third.take(other.missing("b", Known(1, 1)), FAR) is not None
-    passed = third.missing("b", Known(1, 1))
+    assert third.take(other.missing("b", Known(1, 1), WHOLE), FAR) is not None
+    passed = third.missing("b", Known(1, 1), WHOLE)
     assert passed.changes == {"k": None}
     assert one.take(passed, FAR) is not None
     assert one.live == {}

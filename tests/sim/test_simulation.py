@@ -198,7 +198,6 @@ def test_a_clock_that_went_back_is_no_reason_to_stay_out(cluster):
     cluster.run_until(cluster.whole, limit=10.0)
 
 
-@pytest.mark.xfail(strict=True, reason="its new generation is below the one that others remember")
 def test_a_lost_disk_and_a_clock_that_went_back_are_no_reason_to_stay_out(cluster):
     """Two faults at once, which a machine that was repaired may well have."""
     cluster.skew("a2", -3600.0)
