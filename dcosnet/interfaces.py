@@ -234,6 +234,9 @@ class IReplica(Interface):
         does nothing to a store that is not fresh.
         """
 
+    def exceed(generation: int) -> None:
+        """While it recovers: this node was known in that generation; its own is to be greater."""
+
     def recovered() -> None:
         """Adopt the durable entries that others had of this node, unless they were written anew; show the own namespace."""
 

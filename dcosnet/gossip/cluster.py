@@ -193,6 +193,7 @@ class Cluster:
         self.set_clock(now, wall)
         self._health = Health(now)
         self._recovery = Recovery(self._replica, now)
+        self.table.fresh = self._recovery.active
         self._door = Door(self._options.cluster, self._nonce, self.table, self._faults)
         self.spread = Spread(self._replica, self.table.told, self.table.linked_as_wanted, self._rng)
         self._dials = Dials(self._rng)
@@ -280,6 +281,7 @@ class Cluster:
                 self._nonce,
                 int((now + self._wall_ahead) * 1000),
                 self._root(),
+                self._recovery.active,
             ),
         )
 
@@ -463,7 +465,8 @@ class Cluster:
         self._of_peer[hello.name] = link
         self.counts.links_opened += 1
         self.spread.joined(link.number, hello.name)
-        self.spread.owe(link.number, [self.table.name])
+        # One that has lost its disk has to hear in which generation it is known.
+        self.spread.owe(link.number, [self.table.name, hello.name] if hello.fresh else [self.table.name])
         if self.table.absolve(hello.name, now):
             self._plan_at = now
         if self.table.state(hello.name) is MemberState.DEAD:
@@ -832,17 +835,18 @@ class Cluster:
         self._heal_at = now + HEAL_EVERY * self._rng.uniform(0.5, 1.5)
         reachable = 0
         gone: list[str] = []
+        answered = set(self._own_endpoints)
         for name in self.table.names:
             record = self.table.record(name)
             assert record is not None
             if self.table.state(name) is MemberState.ALIVE:
                 reachable += 1
+                answered.update(record.endpoints)
             elif not record.left:
                 gone.extend(record.endpoints[:1])
-        for seed in self._options.seeds:
-            there = self._at_endpoint.get(seed)
-            if seed not in self._own_endpoints and (there is None or self.table.state(there) is not MemberState.ALIVE):
-                gone.append(seed)
+        # A seed may be written as a host's name, which no record has.
+        answered.update(at for at, name in self._at_endpoint.items() if self.table.state(name) is MemberState.ALIVE)
+        gone.extend(seed for seed in self._options.seeds if seed not in answered)
         if gone and self._rng.random() < 3 * len(gone) / reachable:
             endpoint = self._rng.choice(gone)
             self._dials.aim(f"@{endpoint}", None, (endpoint,), now, once=True)
@@ -859,12 +863,17 @@ class Cluster:
             self._stand_aside(now)
         if not self._recovery.active:
             return
+        if self.table.outlived >= self.table.own.generation:
+            self._replica.exceed(self.table.outlived)
+            self.table.set_own(now, generation=self._replica.generation)
+            self._tell_own(now)
         for link in self._of_peer.values():
             if link.synced:
                 self._ask_of_self(link, now)
         others = sum(1 for name in self._of_peer if self.table.state(name) is MemberState.ALIVE)
         doors = {*self._options.seeds, *self._options.remembered} - self._own_endpoints
         if self._recovery.settle(now, others, askable=bool(doors)):
+            self.table.fresh = False
             if self._replica.generation != self.table.own.generation:
                 self.table.set_own(now, generation=self._replica.generation)
             self._plan_soon(now)

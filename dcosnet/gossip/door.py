@@ -79,7 +79,7 @@ class Door:
         table, record = self._table, self._table.record(hello.name)
         if hello.name == table.name:
             return self._of_own_name(link, hello)
-        if record is not None and hello.generation < record.generation:
+        if record is not None and hello.generation < record.generation and not hello.fresh:
             return Objection(CloseCode.STALE, f"there is a newer process that calls itself {hello.name}")
         if before is not None and before.hello is not None:
             same = before.hello.generation == hello.generation

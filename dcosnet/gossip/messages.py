@@ -8,11 +8,15 @@ them. `wire` makes frames of them; what they mean is `cluster`'s business.
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
+from typing import Annotated
 
 import msgspec
 
 PROTOCOL = 1
 """The version that is spoken here; HELLO tells the range."""
+
+Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+"""All that counts here; what is one more than it can still be written down."""
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
@@ -53,8 +57,8 @@ class Accusation(msgspec.Struct, frozen=True, array_like=True):
     """A neighbour that could not be reached: of which generation and incarnation, and why."""
 
     name: str
-    generation: int
-    incarnation: int
+    generation: Number
+    incarnation: Number
     reason: str
 
 
@@ -68,9 +72,9 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     """
 
     name: str
-    generation: int
-    incarnation: int
-    sequence: int
+    generation: Number
+    incarnation: Number
+    sequence: Number
     endpoints: tuple[str, ...]
     addresses: tuple[str, ...]
     left: bool = False
@@ -89,36 +93,38 @@ class Hello(Message, frozen=True, array_like=True):
     The first thing that each end says.
 
     `nonce` is drawn at each start, so that a cloned disk is seen; `clock` is the
-    host's time in milliseconds, `root` the digest of all that is known.
+    host's time in milliseconds, `root` the digest of all that is known. `fresh`
+    says that the sender has lost what it knew of itself, its generation too.
     """
 
-    least: int
-    most: int
+    least: Number
+    most: Number
     cluster: str
     name: str
-    generation: int
-    nonce: int
-    clock: int
+    generation: Number
+    nonce: Number
+    clock: Number
     root: bytes
+    fresh: bool
 
 
 class Close(Message, frozen=True, array_like=True):
     """The last thing; `code` is a CloseCode, `text` for people."""
 
-    code: int
+    code: Number
     text: str
 
 
 class Ping(Message, frozen=True, array_like=True):
     """Are you there?"""
 
-    number: int
+    number: Number
 
 
 class Pong(Message, frozen=True, array_like=True):
     """Here I am, and this is the digest of all that I know."""
 
-    number: int
+    number: Number
     root: bytes
 
 
@@ -136,7 +142,7 @@ class Doubted(Message, frozen=True, array_like=True):
     it reaches them and they refute it.
     """
 
-    lives: tuple[tuple[str, int, int], ...]
+    lives: tuple[tuple[str, Number, Number], ...]
 
 
 class Digest(Message, frozen=True, array_like=True):
@@ -155,22 +161,22 @@ class Frontier(Message, frozen=True, array_like=True):
     """
 
     member_leaves: bytes
-    members: tuple[tuple[str, int, int], ...]
+    members: tuple[tuple[str, Number, Number], ...]
     key_leaves: bytes
-    keys: tuple[tuple[str, int, int], ...]
+    keys: tuple[tuple[str, Number, Number], ...]
     answer: bool
 
 
 class Have(Message, frozen=True, array_like=True):
     """Namespaces that are known further than the other end may know them."""
 
-    keys: tuple[tuple[str, int, int], ...]
+    keys: tuple[tuple[str, Number, Number], ...]
 
 
 class Pull(Message, frozen=True, array_like=True):
     """Asks for what leads on from (owner, generation, version)."""
 
-    keys: tuple[tuple[str, int, int], ...]
+    keys: tuple[tuple[str, Number, Number], ...]
 
 
 class Put(msgspec.Struct, frozen=True, array_like=True):
@@ -179,9 +185,9 @@ class Put(msgspec.Struct, frozen=True, array_like=True):
     key: str
     value: bytes
     durable: bool
-    version: int
-    created: tuple[int, int, str]
-    written: tuple[int, int, str]
+    version: Number
+    created: tuple[Number, Number, str]
+    written: tuple[Number, Number, str]
 
 
 class Change(Message, frozen=True, array_like=True):
@@ -192,9 +198,9 @@ class Change(Message, frozen=True, array_like=True):
     """
 
     owner: str
-    generation: int
-    since: int
-    version: int
+    generation: Number
+    since: Number
+    version: Number
     settled: bool
     bare: bool
     more: bool
@@ -212,8 +218,8 @@ class Piece(Message, frozen=True, array_like=True):
 class Stored(Message, frozen=True, array_like=True):
     """The other end's own durable entries are on this disk, up to (generation, version)."""
 
-    generation: int
-    version: int
+    generation: Number
+    version: Number
 
 
 class Nothing(Message, frozen=True, array_like=True):

@@ -144,6 +144,7 @@ class Spread:
         self._told_of: dict[str, Known] = dict(replica.known())
         """How far each owner was known when the links were told last."""
         self._events: list[Refused] = []
+        self._made: tuple[tuple[str, Known, Known], bytes | None] | None = None
         self._now = 0.0
         self.changes_sent = 0
         self.changes_taken = 0
@@ -376,19 +377,21 @@ class Spread:
         known = self._replica.known().get(owner, NOTHING)
         if link.known.get(owner, NOTHING) >= known:
             return None
-        delta = self._replica.missing(owner, start, PIECE)
-        if delta is None:
-            return None
-        if delta.known < known:
+        small = self._small(owner, start, known)
+        if small is None:
             self._announce(link, owner)
             return None
-        frames = encode_change(from_delta(delta, more=False))
-        if len(frames) > 1:
-            self._announce(link, owner)
-            return None
-        link.known[owner] = delta.known
+        link.known[owner] = known
         self.changes_sent += 1
-        return frames[0]
+        return small
+
+    def _small(self, owner: str, start: Known, known: Known) -> bytes | None:
+        """The frame of what leads from one to the other; None if it is large. Made once for all links."""
+        if self._made is None or self._made[0] != (owner, start, known):
+            delta = self._replica.missing(owner, start, PIECE)
+            frames = () if delta is None or delta.known < known else encode_change(from_delta(delta, more=False))
+            self._made = ((owner, start, known), frames[0] if len(frames) == 1 else None)
+        return self._made[1]
 
     def _bulk(self, link: _Link) -> bytes | None:
         """The next frame of what a link has pulled."""

@@ -97,6 +97,10 @@ class Table:
         self.live = Rings()
         """As if the unreachable were gone, so that survivors link with each other."""
         self.superseded: str | None = None
+        self.fresh = False
+        """Whether this node has lost its disk, and so may have been of a greater generation; the caller says so."""
+        self.outlived = 0
+        """The greatest generation in which others have known this node."""
         self.refutations = 0
         self.held_back = now
         """Verdicts of death wait for the longest time where unreachability began before this."""
@@ -258,6 +262,9 @@ class Table:
         self.superseded = self.superseded or why
 
     def _take_own(self, record: Record) -> None:
+        self.outlived = max(self.outlived, record.generation)
+        if self.outlived >= self.own.generation and self.fresh:
+            return  # what this node was before it lost its disk; the caller lets it go beyond
         if _age(record) > _age(self.own):
             self.supersede(
                 f"another process calls itself {self.name} and is newer (generation {record.generation}, here "

@@ -196,10 +196,10 @@ def _refusal(certificate: x509.Certificate, error: int, depth: int) -> RefusedEr
             f"{whose} ({subject}) is not valid before {_date(certificate.not_valid_before_utc)}; set the clocks",
         )
     if error in _FOREIGN:
+        unknown = "is of an authority that is not in gossip.ca" if depth == 0 else "is not in gossip.ca"
         return RefusedError(
             "foreign",
-            f"its certificate ({subject}) is of an authority that is not in gossip.ca; add that authority here, or "
-            "issue a certificate of ours",
+            f"{whose} ({subject}) {unknown}; add that authority here, or issue a certificate of ours there",
         )
     why = "is for another use" if error == _PURPOSE else f"was refused by OpenSSL with error {error}"
     return RefusedError("foreign", f"{whose} ({subject}) {why}; make one with `dcosnet ca issue`")

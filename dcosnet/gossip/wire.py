@@ -154,7 +154,7 @@ class Reader:
             message = decoder.decode(body)
             if isinstance(message, Piece):
                 return self._piece(message)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             name = TYPES[number].__name__.upper()
             raise FrameError(CloseCode.MALFORMED, f"{name} cannot be read: {error}") from error
         if isinstance(message, Hello):

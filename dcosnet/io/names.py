@@ -48,7 +48,8 @@ def resolver(reactor: Any) -> Resolve:
         try:
             return defer.succeed(parse_address(name))
         except ValueError:
-            pass
+            if not _askable(name):
+                return defer.succeed(None)
         receiver = _Receiver()
         reactor.nameResolver.resolveHostName(receiver, name)
         receiver.found.addTimeout(PATIENCE, reactor)
@@ -57,6 +58,14 @@ def resolver(reactor: Any) -> Resolve:
         )
 
     return resolve
+
+
+def _askable(name: str) -> bool:
+    """Whether it can be a host's name at all: getaddrinfo raises for the others, in a thread where nobody hears it."""
+    try:
+        return name.isprintable() and bool(name.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 class Names:

@@ -1,9 +1,10 @@
 """
 The store as a service: acknowledges writes, and tells readers of changes.
 
-What the keys mean is the readers' business; how they reach other nodes will be
-gossip's. A durable write is readable at once and acknowledged after the fsync;
-those made while another fsync is under way share the next one.
+What the keys mean is the readers' business; how they reach other nodes is
+gossip's. A durable write is readable at once and acknowledged after the fsync,
+and once as many other nodes have it as are expected; those made while another
+fsync is under way share the next one.
 """
 
 from __future__ import annotations
@@ -222,6 +223,12 @@ class KeyValue(Service):
             self._store.recover(self.journal.last)
             log.info("{path} is new: asks other nodes for the keys of this one", path=str(self.journal.path))
 
+    def exceed(self, generation: int) -> None:
+        """As IReplica says."""
+        if self._recovering:
+            own = self._store.own
+            own.generation = max(own.generation, generation + 1)
+
     def recovered(self) -> None:
         """
         As IReplica says.
@@ -411,19 +418,21 @@ class KeyValue(Service):
             "generation": self._store.own.generation,
             "version": self._store.own.version,
             "keys": len(self._store.own.entries),
+            "owners": len(self._store.known),
+            "recovering": self._recovering,
             "disk_refuses": self._refusing,
+            "copies_refused": self._copier.refusing,
             "damaged": None if self.journal.damaged is None else str(self.journal.damaged),
         }
 
     # Durable writes: `_waiting` gathers while `_flying` is being put on disk.
 
     def _concerns_disk(self, step: Step) -> bool:
-        durable = Lifetime.DURABLE
-        return any(
-            (entry is not None and entry.lifetime is durable)
-            or ((before := step.before[key]) is not None and before.lifetime is durable)
-            or any(key in batch.keys for batch, _ in self._pending())
-            for key, entry in step.delta.changes.items()
+        durable, changes = Lifetime.DURABLE, step.delta.changes
+        return (
+            any(not batch.keys.isdisjoint(changes) for batch, _ in self._pending())
+            or any(entry is not None and entry.lifetime is durable for entry in changes.values())
+            or any(before is not None and before.lifetime is durable for before in step.before.values())
         )
 
     def _pending(self) -> Iterable[tuple[Batch, list[Deferred[None]]]]:

@@ -389,8 +389,9 @@ class Store:
         return frozenset(changed)
 
     def _pick(self, key: str) -> Entry | None:
-        entries = (self._namespaces[owner].get(key) for owner in self._owners.get(key, ()))
-        return max((entry for entry in entries if entry is not None), key=self._rank, default=None)
+        said = [self._namespaces[owner].get(key) for owner in self._owners.get(key, ())]
+        entries = [entry for entry in said if entry is not None]
+        return max(entries, key=self._rank, default=None) if len(entries) != 1 else entries[0]
 
     def _rank(self, entry: Entry) -> tuple[bool, Stamp, str]:
         # A restored entry has the stamp of its first writing; the owner breaks the

@@ -52,6 +52,8 @@ class Lashup(Peer):
         self._records: dict[int, tuple[int, frozenset[int]]] = {}
         self._clock = 0
         self._pings = 0
+        self._tries = 0
+        self._asked: set[int] = set()
         self._turn: deque[int] = deque()
         self._budget = float(ROUTE_BURST)
         self._budget_at = 0.0
@@ -123,9 +125,25 @@ class Lashup(Peer):
         self._refill_once()
 
     def _refill_once(self) -> None:
-        if len(self.active) < ACTIVE - 1 and self._passive:
-            self._passive.append(self._passive.pop(0))
-            self.say(self._passive[-1], ("neighbour", not self.active), NEIGHBOUR)
+        """Ask the next of the passive view; who does not answer leaves it. Each fifth time somebody with few links."""
+        if len(self.active) >= ACTIVE - 1:
+            self._tries = 0
+            return
+        self._tries += 1
+        if self._tries % 5 == 0:
+            able = [other for other, (_, view) in self._records.items() if len(view) < ACTIVE and other in self.states]
+            if able:
+                self.say(self.rng.choice(able), ("neighbour", not self.active), NEIGHBOUR)
+        elif self._passive:
+            other = self._passive.pop(0)
+            self.say(other, ("neighbour", not self.active), NEIGHBOUR)
+            self._asked.add(other)
+            self.after(ANSWER, partial(self._asked.discard, other))
+
+    def _answered(self, other: int) -> None:
+        if other in self._asked:
+            self._asked.discard(other)
+            self._passive.append(other)
 
     def _probe(self) -> None:
         gone = [other for other, state in self.states.items() if state is not MemberState.ALIVE]
@@ -176,8 +194,13 @@ class Lashup(Peer):
                 if urgent or len(self.active) < ACTIVE:
                     self._adopt(source)
                     self.say(source, ("accepted",), NEIGHBOUR)
+                else:
+                    self.say(source, ("denied",), NEIGHBOUR)
             case ("accepted",):
+                self._answered(source)
                 self._adopt(source)
+            case ("denied",):
+                self._answered(source)
             case ("disconnect",):
                 self.lost(source)
             case ("clocks", clocks):

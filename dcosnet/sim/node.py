@@ -253,7 +253,7 @@ class Node:
         options = Options(
             self.cluster, self.seeds, self.remembered, (self.endpoint,), (self.host.address,), self.verified
         )
-        self.core = Cluster(options, self.store, Random(self._rng.getrandbits(64)), self._rng.getrandbits(64))
+        self.core = Cluster(options, self.store, Random(self._rng.getrandbits(64)), self._rng.getrandbits(63))
         self.store.follow(lambda owner: process.soon(partial(self._changed, owner)))
         self.store.follow_copies(lambda owner, known: process.soon(partial(self._stored, owner, known)))
         self.core.start(self.clock.now, self._wall())

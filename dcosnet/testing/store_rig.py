@@ -17,26 +17,28 @@ from dcosnet.testing.memory_disk import MemoryDisk, PowerCut
 
 class StoreRig:
     """
-    A started store of node "a", as the contract suite wants it.
+    A started store, as the contract suite wants it; of node "a" if no other is named.
 
     While `held` is true commits are kept back until `release`, so that several
     writes meet one fsync.
     """
 
-    node = "a"
-
-    def __init__(self, directory: Path, disk: FragileDisk | MemoryDisk | None = None) -> None:
+    def __init__(self, directory: Path, disk: FragileDisk | MemoryDisk | None = None, node: str = "a") -> None:
+        self.node = node
         self.directory = directory / "kv"
         self.now = 1_700_000_000.0
         """The host's time, which may also go back."""
         self.disk = FragileDisk() if disk is None else disk
         self.held = False
+        self.dead = False
+        """Whether a disk in memory cut the power."""
         self.recovers = False
         """Whether a start asks other nodes what they know, until the test says that it has recovered."""
         self.start()
 
     def start(self) -> None:
         """Begin anew over what is in the directory."""
+        self.dead = False
         self.clock = Clock()
         self._commits: list[Callable[[], object]] = []
         self.store = KeyValue(
@@ -95,14 +97,12 @@ class StoreRig:
         return done
 
     def _run(self, commit: Callable[[], None], done: Deferred[None]) -> None:
-        dead: list[PowerCut] = []
-
         def run() -> None:
             try:
                 commit()
-            except PowerCut as cut:
-                dead.append(cut)
+            except PowerCut:
+                self.dead = True
 
         ran = maybeDeferred(run)
-        if not dead:  # a thread that died with its host tells nobody
+        if not self.dead:  # a thread that died with its host tells nobody
             ran.chainDeferred(done)

@@ -48,7 +48,7 @@ log = Logger()
 SLICE = 256
 """How many things are decided, or keys folded, at a time: a few milliseconds."""
 
-KEEP_AFTER = 1024
+KEEP_AFTER = 512
 """Keys folded, after which what they made is taken for lasting."""
 
 
@@ -71,11 +71,6 @@ class _Reading:
 
 def _plain(decode: Callable[[bytes], Any]) -> Callable[[Entry], Owned[Any]]:
     return lambda entry: Owned(decode(entry.value), entry.owner, entry.created)
-
-
-def _task(entry: Entry) -> Owned[Task]:
-    task, since = decode_task(entry.value)
-    return Owned(task, entry.owner, entry.created, since)
 
 
 @implementer(IViews, IMetrics)
@@ -114,7 +109,7 @@ class Views(Service):
         self._folds = tuple(folds)
         self._later = later
         self._readings = {
-            "task": _Reading(_task),
+            "task": _Reading(self._task),
             "node": _Reading(_plain(decode_node)),
             "framework": _Reading(_plain(decode_framework)),
             "agent": _Reading(_plain(decode_agent)),
@@ -128,11 +123,14 @@ class Views(Service):
         named = tuple(sources)
         self._local = LocalKeys(node.name, tuple(source.name for source in named), self._owner_of)
         self._stop: list[Callable[[], None]] = []
-        self._refused = 0
+        self._refusals = 0
+        # What the store had no room for, and which of it is to be tried again.
+        self._refused: dict[str, bytes] = {}
+        self._retry: dict[str, None] = {}
         # The store's live view, and which of its keys are not folded yet.
         self._entries: Mapping[str, Entry] = {}
         self._unfolded: dict[str, None] = {}
-        self._folding = self._writing = False
+        self._folding = self._writing = self._undelivered = False
         self._made = 0
         self._members_told: Mapping[str, Member] = {}
         self._peers_missing = membership.unsynced.value
@@ -202,7 +200,7 @@ class Views(Service):
         return self._local.unsynced() or self._peers_missing
 
     def _write_later(self) -> None:
-        if self.running and not self._writing and not self._local.settled:
+        if self.running and not self._writing and (self._retry or not self._local.settled):
             self._writing = True
             self._later(self._write)
 
@@ -211,13 +209,21 @@ class Views(Service):
         if not self.running:
             return
         changes = self._local.step(self._slice, self._table.since)
+        for key in tuple(islice(self._retry, self._slice)):
+            del self._retry[key]
+            if key in self._refused:
+                changes.setdefault(key, self._refused[key])
         try:
             self._store.write(changes, Lifetime.LEASE)
         except ValueError:
             self._write_singly(changes)
-        if self._local.settled:
+        else:
+            for key in changes if self._refused else ():
+                self._refused.pop(key, None)
+        if self._local.settled and not self._retry:
+            self._undelivered = True
             # After the store's own delivery, which was put on the turn before this.
-            self._later(self._tell_synced)
+            self._later(self._delivered)
         else:
             self._write_later()
 
@@ -227,17 +233,27 @@ class Views(Service):
             try:
                 self._store.write({key: value}, Lifetime.LEASE)
             except ValueError as error:
-                self._refused += 1
-                if value is not None and self._store.get(key) is not None:
+                assert value is not None, "what frees room is never refused"
+                if self._store.get(key) is not None:
                     self._store.write({key: None}, Lifetime.LEASE)
-                log.error("{key} was refused by the store: {reason}", key=key, reason=str(error))
+                if self._refused.get(key) != value:
+                    self._refusals += 1
+                    log.error("{key} was refused by the store: {reason}", key=key, reason=str(error))
+                self._refused[key] = value
+            else:
+                self._refused.pop(key, None)
+
+    def _delivered(self) -> None:
+        self._undelivered = False
+        self._tell_synced()
 
     def _tell_synced(self) -> None:
         """Tell a reason at once, and that there is none only when all that was told is folded."""
-        reason, whole = self._reason(), self._local.settled and not self._unfolded
-        if whole and self.running and self._local.unsynced() is None:
+        reason, local = self._reason(), self._local.unsynced()
+        missing = self._unfolded or self._undelivered or not self._local.settled or not self.running
+        if local is None and not missing:
             self._store.settle()  # whether peers have been heard is another matter
-        if reason == self.unsynced.value or (reason is None and not whole):
+        if reason == self.unsynced.value or (reason is None and missing):
             return
         log.info("synced" if reason is None else "not synced: {reason}", reason=reason)
         self.unsynced.publish(reason)
@@ -249,6 +265,9 @@ class Views(Service):
 
     def _take_entries(self, entries: Mapping[str, Entry], changed: Changed) -> None:
         self._entries = entries
+        if self._refused and (changed is None or any(key not in entries for key in changed)):
+            self._retry.update(dict.fromkeys(self._refused))  # there may be room now
+            self._write_later()
         # What is there before what is gone, so that a name whose task moves is not gone in between.
         self._unfolded.update(dict.fromkeys(entries if changed is None else (key for key in changed if key in entries)))
         for keys in (changed,) if changed is not None else (reading.held for reading in self._readings.values()):
@@ -295,6 +314,10 @@ class Views(Service):
                 self._local.take_owner(owned.value.id, owned.owner)
             elif isinstance(owned.value, int):
                 self._presence.hear(owned.value)
+
+    def _task(self, entry: Entry) -> Owned[Task]:
+        task, since = self._local.written(entry.key, entry.value) or decode_task(entry.value)
+        return Owned(task, entry.owner, entry.created, since)
 
     def _owner_of(self, key: str) -> str | None:
         entry = self._store.get(key)
@@ -352,5 +375,8 @@ class Views(Service):
             [Sample(len(self._unreadable))],
         )
         yield Metric(
-            "dcosnet_views_refused_writes_total", "Keys that the store refused.", "counter", [Sample(self._refused)]
+            "dcosnet_views_refused_writes_total", "Keys that the store refused.", "counter", [Sample(self._refusals)]
+        )
+        yield Metric(
+            "dcosnet_views_refused_keys", "Keys that wait for room in the store.", "gauge", [Sample(len(self._refused))]
         )

@@ -5,13 +5,19 @@ from __future__ import annotations
 import socket
 
 import attrs
+import pytest
 import pytest_twisted
-from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from OpenSSL import SSL
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
+from zope.interface import implementer
 
 from dcosnet.gossip import peers
+from dcosnet.gossip.contact import Contact
 from dcosnet.gossip.messages import Close, CloseCode, Reason
+from dcosnet.gossip.tls import ALPN
 from dcosnet.gossip.wire import Reader
 
 from .conftest import GREETING
@@ -182,6 +188,56 @@ async def test_nobody_listening_is_told_apart_from_no_answer(hosts):
     a.clock.advance(60)
     _, _, why, _ = await a.core.until("unreached", number)
     assert why is Reason.NO_ANSWER
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class Client:
+    """A TLS client as a test wants it."""
+
+    def __init__(self, files=None, latest=SSL.TLS1_3_VERSION, alpn=(ALPN,)):
+        self.context = SSL.Context(SSL.TLS_METHOD)
+        self.context.set_max_proto_version(latest)
+        if alpn:
+            self.context.set_alpn_protos(list(alpn))
+        if files is not None:
+            self.context.use_certificate_file(str(files.cert))
+            self.context.use_privatekey_file(str(files.key))
+
+    def clientConnectionForTLS(self, protocol):
+        return SSL.Connection(self.context, None)
+
+
+@pytest.mark.parametrize(
+    ("more", "certified", "reason", "text"),
+    [
+        ({}, False, "protocol", "did not return a certificate"),
+        ({"latest": SSL.TLS1_2_VERSION}, True, "protocol", "unsupported protocol"),
+        ({"alpn": ()}, True, "protocol", "does not speak xgossip/1"),
+        ({"alpn": [b"http/1.1"]}, True, "protocol", "does not speak xgossip/1"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_what_is_not_gossip_over_tls_13_with_a_certificate_is_refused(more, certified, reason, text, hosts):
+    """Whatever else is right about it."""
+    from twisted.internet import reactor
+
+    b = hosts.end("host-b")
+    made = Client(hosts.files("host-a") if certified else None, **more)
+    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", b.port.getHost().port)
+    client = await connectProtocol(wrapClientTLS(made, endpoint), Raw())
+    await hosts.eventually(lambda: client.lost)
+    assert refused_by(b)[0] == reason
+    assert text in refused_by(b)[1]
+    assert b.core.calls == []
+
+
+def test_plaintext_takes_nobody_in_from_elsewhere(hosts):
+    """Should a listener of all interfaces ever come to be."""
+    a = hosts.end("host-a", None)
+    assert a.peers.admits(Contact("127.0.0.1", 1))
+    assert not a.peers.admits(Contact("192.0.2.1", 1))
+    assert refused_by(a)[0] == "plaintext"
+    assert hosts.end("host-b").peers.admits(Contact("192.0.2.1", 1)), "with certificates it is let try"
 
 
 class Raw(Protocol):

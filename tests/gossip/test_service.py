@@ -19,7 +19,6 @@ from dcosnet.gossip.cluster import HELLO_PATIENCE
 from dcosnet.gossip.membership import Membership
 from dcosnet.gossip.metrics import GossipMetrics
 from dcosnet.gossip.service import Gossip, Setup
-from dcosnet.gossip.table import DEAD_AFTER
 from dcosnet.io.listening import Socket
 from dcosnet.io.turns import Turns
 from dcosnet.model.delta import NOTHING, Delta, Known
@@ -280,7 +279,7 @@ async def test_a_node_that_is_stopped_is_unreachable_at_once_and_dead_later(clus
     began = cluster.hosts.reactor.seconds()
     stopped = cluster.begin_stop(b)
     await cluster.until(lambda: a.state("b") is MemberState.UNREACHABLE)
-    assert cluster.hosts.reactor.seconds() - began < DEAD_AFTER
+    assert cluster.hosts.reactor.seconds() - began < service.LEAVE, "its links are cut at once"
     (accusation,) = a.membership.details()["b"].accused_by
     assert accusation.accuser == "a"
     await cluster.until(lambda: stopped and a.state("b") is MemberState.DEAD)

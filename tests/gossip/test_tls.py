@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.logger import globalLogPublisher
 
 from dcosnet.errors import ConfigError
-from dcosnet.gossip.tls import verify
+from dcosnet.gossip.tls import RefusedError, verify
 
 
 @pytest.fixture
@@ -57,8 +60,22 @@ def test_a_certificate_of_somebody_else_is_told(name, cluster, reason, hosts):
 
 def test_a_certificate_without_our_uri_names_nobody(hosts):
     """An authority's own, for example."""
-    with pytest.raises(Exception, match="no URI dcosnet:NAME"):
+    with pytest.raises(RefusedError, match="no URI dcosnet:NAME"):
         verify(hosts.authority.certificate, "prod", None)
+
+
+def test_a_certificate_that_names_two_nodes_proves_neither(hosts):
+    """Somebody else's authority may make such a one; which of the two it is, nobody could say."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    names = [x509.UniformResourceIdentifier(f"dcosnet:{name}.prod") for name in ("a", "b")]
+    subject = x509.Name([])
+    made = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), 1, hosts.now, hosts.now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    with pytest.raises(RefusedError, match="names 2 nodes"):
+        verify(made, "prod", "a")
 
 
 def test_broken_files_leave_the_former_certificates_in_place(hosts, logged):

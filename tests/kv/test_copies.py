@@ -78,6 +78,20 @@ def test_a_new_generation_takes_the_place_of_the_old_copy(rig):
     assert (contents.generation, contents.version, set(contents.entries)) == (2, 2, {"k", "l"})
 
 
+def test_a_generation_that_began_with_nothing_durable_has_a_copy_of_its_own(rig):
+    """Nothing is written for it until there is something; and then it is not taken for the former."""
+    hear(rig, "b", {"k": b"1"}, 5)
+    hear(rig, "b", {"k": None}, 6, 5)
+    rig.turn()
+    hear(rig, "b", {}, 1, generation=2)
+    rig.turn()
+    assert on_disk(rig, "b").generation == 1
+    hear(rig, "b", {"l": b"1"}, 2, 1, generation=2)
+    rig.turn()
+    contents = on_disk(rig, "b")
+    assert (contents.generation, contents.version, set(contents.entries)) == (2, 2, {"l"})
+
+
 def test_that_its_owner_has_told_all_is_kept_with_a_copy(rig):
     """Whoever gets it from here drops what the former generation said."""
     hear(rig, "b", {"k": b"1"}, 1, settled=False)
@@ -129,27 +143,29 @@ def test_a_disk_that_refuses_costs_only_the_copies(rig):
     """They are tried again as a whole, and what the store knows is the same meanwhile."""
     stored = []
     rig.store.follow_copies(lambda *told: stored.append(told))
-    hear(rig, "b", {"k": b"1"}, 1)
+    hear(rig, "b", {"j": b"1", "k": b"1"}, 1)
     rig.turn()
     rig.disk.refuse = {"sync": errno.EIO}
     with capturedLogs() as events:
-        hear(rig, "b", {"k": b"2"}, 2, 1)
+        hear(rig, "b", {"k": b"2", "n": b"1"}, 2, 1)
         rig.turn()
-        hear(rig, "b", {"l": b"1"}, 3, 2)
+        hear(rig, "b", {"k": None, "l": b"1"}, 3, 2)
         hear(rig, "c", {"m": b"1"}, 1)
         rig.turn()
     assert [event["log_level"].name for event in events] == ["error"]
-    assert values(rig) == {"k": b"2", "l": b"1", "m": b"1"}
+    assert values(rig) == {"j": b"1", "l": b"1", "m": b"1", "n": b"1"}
     assert sample(rig, "copies_refused_total") == 1
     assert sample(rig, "copies_pending") == 2
+    assert rig.store.describe()["copies_refused"]
     rig.disk.refuse = {}
     assert stored == [("b", Known(1, 1))]
     rig.clock.advance(10)
     assert sorted(stored[1:]) == [("b", Known(1, 3)), ("c", Known(1, 1))]
     assert sample(rig, "copies_pending") == 0
+    assert not rig.store.describe()["copies_refused"]
     rig.crash(Random(1))
     rig.start()
-    assert values(rig) == {"k": b"2", "l": b"1", "m": b"1"}
+    assert values(rig) == {"j": b"1", "l": b"1", "m": b"1", "n": b"1"}
 
 
 @pytest.mark.parametrize("data", [b"", b"nonsense", "flip", "other", "mine"])

@@ -2,6 +2,8 @@
 
 import errno
 import itertools
+from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import assume, given
@@ -13,6 +15,7 @@ from dcosnet.kv.journal import Journal, JournalError
 from dcosnet.model.entry import Entry, Lifetime
 from dcosnet.model.stamp import Stamp
 from dcosnet.testing.fragile_disk import FragileDisk
+from dcosnet.testing.memory_disk import MemoryDisk
 
 
 def entry(key, value=b"1", version=1, owner="a"):
@@ -292,6 +295,35 @@ def test_a_rewrite_that_fails_fails_no_commit(tmp_path, call):
     journal.commit(5, {"last": entry("last")})
     journal.close()
     assert len(reopened(tmp_path).entries) == 5
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_file_whose_sync_failed_takes_nothing_more(seed):
+    """The kernel says yes to the next sync, and has not written; so the next commit writes another file."""
+    disk = MemoryDisk(Path("/state"))
+    journal, _ = begun(Path("/state/kv"), disk)
+    disk.refuse = {"sync": errno.EIO}
+    with pytest.raises(OSError, match="told to refuse"):
+        journal.commit(1, {"a": entry("a")})
+    disk.refuse = {}
+    journal.commit(2, {"b": entry("b", version=2)})
+    disk.crash(Random(seed))
+    assert set(begun(Path("/state/kv"), disk)[1].entries) == {"b"}
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("call", ["rename", "sync_directory", "create"])
+def test_whichever_file_has_the_name_after_a_rewrite_that_failed_all_is_in_it(call, seed):
+    """What is appended after it is not appended to a file that may have lost its name."""
+    disk = MemoryDisk(Path("/state"))
+    journal, _ = begun(Path("/state/kv"), disk)
+    values = {f"k{version}": entry(f"k{version}", bytes(300_000), version) for version in range(1, 6)}
+    for version, (key, one) in enumerate(values.items(), 1):
+        disk.refuse = {call: errno.EIO} if version == 4 else {}
+        journal.commit(version, {key: one})
+    assert journal.log.rewrites_refused == 1
+    disk.crash(Random(seed))
+    assert set(begun(Path("/state/kv"), disk)[1].entries) == set(values)
 
 
 def test_a_directory_serves_one_process(tmp_path):

@@ -235,3 +235,16 @@ def test_a_judgement_of_this_node_is_not_its_own_business(rig):
     rig.store.recovered()
     assert values(rig) == {"lease": b"1"}
     assert rig.store.known()["a"].version == 1
+
+
+def test_it_goes_beyond_the_generation_in_which_it_was_known(rig):
+    """A clock that went back as well must not make it look older than what it was."""
+    known = rig.store.generation + 5000
+    rig.store.exceed(known)
+    assert rig.store.generation == known + 1
+    rig.store.exceed(known - 1)
+    assert rig.store.generation == known + 1
+    rig.store.recovered()
+    assert rig.store.known()["a"] == Known(known + 1, 0)
+    rig.store.exceed(known + 7)
+    assert rig.store.generation == known + 1, "who does not recover is told nothing"

@@ -345,6 +345,23 @@ def test_a_key_that_was_durable_and_died_as_a_lease_is_gone_everywhere():
     assert one.live == third.live == {}
 
 
+def test_a_bare_namespace_passes_on_that_a_durable_key_became_a_lease():
+    """It may not tell the lease, and must not leave the durable entry in place."""
+    one, other = pair()
+    third = Store("c")
+    say(other, {"k": b"1"}, DURABLE)
+    for store in (one, third):
+        tell(other, store)
+        store.judge("b", True)
+        store.judge("b", False)
+    say(other, {"k": b"2"}, LEASE, at=2)
+    assert third.take(other.missing("b", Known(1, 1), WHOLE), FAR) is not None
+    passed = third.missing("b", Known(1, 1), WHOLE)
+    assert passed.changes == {"k": None}
+    assert one.take(passed, FAR) is not None
+    assert one.live == {}
+
+
 def test_a_bare_namespace_of_the_living_goes_on_and_stays_bare():
     """News that join on are shown at once; what was missed comes with the whole."""
     one, other = pair()

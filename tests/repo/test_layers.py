@@ -34,6 +34,7 @@ SHELLS_BY_PATH = frozenset(
         "sources.mesos.access",
         "sources.mesos.lookup",
         "sources.mesos.pause",
+        "sources.mesos.polled",
         "sources.mesos.stream",
     }
 )

@@ -189,3 +189,17 @@ def test_a_disk_that_refuses_costs_only_the_write(cluster):
     cluster.run_until(cluster.knows(lease), limit=1.0)
     assert cluster.whole()
     assert not any(node.store.get("k") for node in cluster.up)
+
+
+def test_a_clock_that_went_back_is_no_reason_to_stay_out(cluster):
+    """The generation is on disk, so that of a restart it is always the greater one."""
+    cluster.skew("a2", -3600.0)
+    cluster.restart("a2")
+    cluster.run_until(cluster.whole, limit=10.0)
+
+
+def test_a_lost_disk_and_a_clock_that_went_back_are_no_reason_to_stay_out(cluster):
+    """Two faults at once, which a machine that was repaired may well have."""
+    cluster.skew("a2", -3600.0)
+    cluster.restart("a2", wipe=True)
+    cluster.run_until(cluster.whole, limit=60.0)

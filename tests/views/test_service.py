@@ -25,7 +25,7 @@ from dcosnet.model.task import Port, Task, TaskId
 from dcosnet.testing import strategies
 from dcosnet.testing.fake_membership import FakeMembership
 from dcosnet.views.service import Views
-from dcosnet.views.values import encode_leader, encode_node, encode_refresh, encode_task
+from dcosnet.views.values import decode_task, encode_leader, encode_node, encode_refresh, encode_task
 from dcosnet.views.zones import TASKS, ZOOKEEPER
 
 HERE, THERE = ip_address("10.0.0.1"), ip_address("10.0.0.2")
@@ -56,6 +56,7 @@ class MemoryStore:
 
     def __init__(self, later):
         self.core, self.later, self.readers, self.time = Store("host-a"), later, [], 0
+        self.room = 1000
 
     def _stamp(self, owner):
         self.time += 1
@@ -66,6 +67,11 @@ class MemoryStore:
             reader.note(changed, self.core.live)
 
     def write(self, changes, lifetime):
+        keys = self.core.own.entries.keys() | {key for key, value in changes.items() if value is not None}
+        if len(keys - {key for key, value in changes.items() if value is None}) > max(
+            self.room, len(self.core.own.entries)
+        ):
+            raise ValueError("no room")
         step = self.core.write(changes, lifetime, self._stamp("host-a"))
         if step is not None:
             self._tell(step.changed)
@@ -226,6 +232,38 @@ def test_the_store_is_settled_once_all_sources_have_told(sources):
     assert len(rig.store.core.own.entries) == 1 + (2 if sources else 0)
 
 
+@pytest.mark.parametrize("backlog", range(1, 7))
+@pytest.mark.parametrize("own", range(1, 10))
+@pytest.mark.parametrize("first", ["hear", "tell"])
+def test_names_are_not_denied_while_another_nodes_keys_are_folded(backlog, own, first):
+    """Whichever of both ends first: a resolver would keep the denial of a name that comes with the next turn."""
+    rig = Rig("mesos")
+    rig.settle()
+    others = {each.id.key: encode_task(each, {}) for each in (task(f"b{n}") for n in range(backlog))}
+    steps = [lambda: rig.store.hear("host-b", others), lambda: rig.sources["mesos"].tell(of(*MANY[:own]))]
+    for step in steps if first == "hear" else reversed(steps):
+        step()
+    for _ in range(1000):
+        if rig.views.unsynced.value is None:
+            assert {each.id.key for each in MANY[:own]} <= rig.views.snapshot.value.tasks.keys()
+        if not rig.reactor.due:
+            break
+        rig.turn()
+    assert rig.views.unsynced.value is None
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_stopping_in_the_midst_does_not_say_that_all_is_known(turns):
+    """What was not folded is not absent; who asks in the last moment must not be told so."""
+    rig = Rig("mesos")
+    rig.sources["mesos"].tell(of(*MANY))
+    for _ in range(turns):
+        rig.turn()
+    rig.views.stopService()
+    rig.settle()
+    assert rig.views.unsynced.value is not None or len(rig.views.snapshot.value.tasks) == len(MANY)
+
+
 def test_that_something_is_missing_is_told_before_anything_is_gone():
     rig = Rig("mesos")
     rig.sources["mesos"].tell(of(*MANY))
@@ -278,6 +316,81 @@ def test_a_name_that_moves_between_the_tasks_of_another_node_keeps_an_address():
     rig.settle()
     rig.store.hear("host-b", {each.id.key: encode_task(each, {}) for each in one_each("new")})
     always_named(rig)
+
+
+def metric(rig, name):
+    (family,) = [each for each in rig.views.collect() if each.name == f"dcosnet_views_{name}"]
+    return family.samples[0].value
+
+
+def test_what_the_store_has_no_room_for_is_written_once_there_is():
+    """A task that does not change for weeks must not wait so long for its name."""
+    rig = Rig("mesos")
+    rig.store.room = 6  # the node itself, and five
+    rig.sources["mesos"].tell(of(*MANY))
+    rig.settle()
+    assert len(rig.views.snapshot.value.tasks) == 5
+    assert (metric(rig, "refused_writes_total"), metric(rig, "refused_keys")) == (4, 4)
+    left = [each for each in MANY if each.id.key not in rig.views.snapshot.value.tasks]
+    gone = [each for each in MANY if each not in left][:3]
+    last = attrs.evolve(left[0], weight=5)
+    stay = [each for each in MANY if each not in (*gone, left[0])]
+    rig.sources["mesos"].tell(of(last, *stay, changed=frozenset(each.id for each in (*gone, last))))
+    rig.settle()
+    assert len(rig.views.snapshot.value.tasks) == 5
+    assert metric(rig, "refused_keys") == 1
+    rig.sources["mesos"].tell(of(last, *left[1:]))
+    rig.settle()
+    assert {each.value.id: each.value for each in rig.views.snapshot.value.tasks.values()} == {
+        each.id: each for each in (last, *left[1:])
+    }
+    assert metric(rig, "refused_keys") == 0
+
+
+def test_what_is_gone_while_it_waits_for_room_is_not_written():
+    rig = Rig("mesos")
+    rig.store.room = 6
+    rig.sources["mesos"].tell(of(*MANY))
+    rig.settle()
+    rig.sources["mesos"].tell(of())
+    rig.settle()
+    assert not rig.views.snapshot.value.tasks
+    assert metric(rig, "refused_keys") == 0
+
+
+weights = st.dictionaries(st.integers(0, 4), st.integers(0, 3))
+"""Of some tasks, by number."""
+
+histories = st.lists(
+    st.one_of(
+        st.tuples(st.just("tell"), weights),
+        st.tuples(st.just("hear"), weights),
+        st.tuples(st.just("room"), st.integers(1, 6)),
+        st.tuples(st.just("turn"), st.integers(1, 4)),
+    ),
+    max_size=20,
+)
+
+
+@given(histories, st.integers(1, 3))
+def test_what_is_served_of_a_task_is_what_the_store_holds(history, slice_size):
+    """This node does not decode what it encoded itself: what waited for room meanwhile must not be taken for it."""
+    rig = Rig("mesos", slice_size=slice_size)
+    for what, value in history:
+        if what == "turn":
+            for _ in range(value):
+                rig.turn()
+        elif what == "room":
+            rig.store.room = value
+        else:
+            tasks = [task(f"t{number}", weight=weight) for number, weight in value.items()]
+            if what == "tell":
+                rig.sources["mesos"].tell(of(*tasks))
+            else:
+                rig.store.hear("host-b", {each.id.key: encode_task(each, {}) for each in tasks})
+    rig.settle()
+    held = {key: entry.value for key, entry in rig.store.core.live.items() if key.startswith("task/")}
+    assert rig.shown()["tasks"] == {key: decode_task(value)[0] for key, value in held.items()}
 
 
 def test_two_nodes_that_tell_of_one_task_make_one_backend():

@@ -147,6 +147,6 @@ def test_incremental_folding_equals_folding_at_once(data):
         known, previous = dict(table.vips), snap
     table.update(Snapshot({}, {}, {}), None)
     assert not table.vips
-    assert not any((table._behind, table._keys, table._named, table._of_task, table._agents, table._agent_of)), (
+    assert not any((table._behind, table._keys, table._named, table._of_task, table._agents)), (
         "an index outlived its tasks"
     )

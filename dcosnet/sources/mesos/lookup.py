@@ -11,9 +11,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 
 from dcosnet.io.names import Resolve
 from dcosnet.model.net import Address
+
+log = Logger()
 
 RETRY = 30.0
 """Seconds until a name that could not be resolved is asked for again."""
@@ -55,7 +58,9 @@ class Lookups:
 
     def _go_on(self) -> None:
         for name in self._wanted - self._asked.keys() - self._later.keys():
-            if len(self._asked) < AT_ONCE and name in self._wanted:
+            # An answer that is there already may have led here again, and on.
+            gone = name in self._asked or name in self._later or name not in self._wanted
+            if len(self._asked) < AT_ONCE and not gone:
                 self._ask(name)
 
     def _ask(self, name: str) -> None:
@@ -63,6 +68,7 @@ class Lookups:
         self._asked[name] = found
         # An answer that is there already runs `_found` here, which takes it out again.
         found.addCallback(self._found, name)
+        found.addErrback(lambda failure: log.failure("Taking the address of {name} failed", failure, name=name))
 
     def _found(self, address: Address | None, name: str) -> None:
         self._asked.pop(name, None)
@@ -72,8 +78,12 @@ class Lookups:
                 self._later[name] = self._reactor.callLater(RETRY, self._again, name)
             else:
                 self._wanted -= {name}
-            self._tell(name, address)
-        self._go_on()
+            try:
+                self._tell(name, address)
+            finally:
+                self._go_on()
+        else:
+            self._go_on()
 
     def _again(self, name: str) -> None:
         del self._later[name]
