@@ -50,7 +50,7 @@ class Daemon:
         self.config = folder / "dcosnet.toml"
         self.config.write_text(config)
         self.socket = folder / "state" / "api.sock"
-        self._environment = {**os.environ, **(environment or {})}
+        self.environment = {**os.environ, **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -60,7 +60,7 @@ class Daemon:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-                env=self._environment,
+                env=self.environment,
             )
 
     @property
@@ -71,7 +71,7 @@ class Daemon:
     def run(self) -> subprocess.CompletedProcess[str]:
         """Run it to its end, for a configuration that must not start."""
         return subprocess.run(
-            self.argv, capture_output=True, text=True, cwd=self.folder, env=self._environment, timeout=60, check=False
+            self.argv, capture_output=True, text=True, cwd=self.folder, env=self.environment, timeout=60, check=False
         )
 
     def stop(self) -> int:

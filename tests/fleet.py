@@ -150,6 +150,17 @@ def ca(*arguments: object) -> None:
     assert done.exit_code == 0, done.output
 
 
+def resolve(address: str) -> set[str] | str:
+    """The addresses of the name that all share, or what a DNS server says in their place."""
+    try:
+        reply = dns.query.udp(dns.message.make_query(WEB, "A"), address, timeout=5, port=DNS)
+    except dns.exception.Timeout:
+        return "no answer"
+    if reply.rcode() != dns.rcode.NOERROR:
+        return dns.rcode.to_text(reply.rcode())
+    return {str(value) for rrset in reply.answer for value in rrset}
+
+
 class Node(Daemon):
     """One of a fleet; `within` runs it somewhere else, as in a network namespace."""
 
@@ -211,9 +222,7 @@ class Node(Daemon):
     def backends(self, addresses: Iterable[str]) -> None:
         """Wait until the VIP leads to these."""
         expected = sorted(addresses)
-        self.until(
-            "/v1/vips", lambda vips: sorted(end["ip"] for vip in vips for end in vip["backend"]) == expected
-        )
+        self.until("/v1/vips", lambda vips: sorted(end["ip"] for vip in vips for end in vip["backend"]) == expected)
 
     def names(self, addresses: Iterable[str]) -> None:
         """Wait until the name has these addresses."""
@@ -221,14 +230,8 @@ class Node(Daemon):
         self.until(f"/v1/hosts/{WEB}", lambda rows: {row["ip"] for row in rows} == expected)
 
     def resolve(self) -> set[str] | str:
-        """What its DNS server says of the name."""
-        try:
-            reply = dns.query.udp(dns.message.make_query(WEB, "A"), self.address, timeout=5, port=DNS)
-        except dns.exception.Timeout:
-            return "no answer"
-        if reply.rcode() != dns.rcode.NOERROR:
-            return dns.rcode.to_text(reply.rcode())
-        return {str(value) for rrset in reply.answer for value in rrset}
+        """What its DNS server says of the name; to be asked where its address is."""
+        return resolve(self.address)
 
     def put(self, key: str, value: str) -> str:
         """Write a durable key; gives its name once that is acknowledged."""
@@ -262,8 +265,9 @@ class Fleet:
         ca("init", "--cluster", CLUSTER, "--out", self.authority)
         self._strangers: list[Node] = []
         self._seeds = list(places)[:3]
+        environment = {"PYTHONPATH": str(self.site)}
         self.nodes = [
-            self._make(f"host-{number:02}", address, within=within)
+            Node(folder / f"host-{number:02}", f"host-{number:02}", address, self._seeds, environment, within=within)
             for number, (address, within) in enumerate(places.items(), 1)
         ]
         for node in self.nodes:
@@ -274,10 +278,6 @@ class Fleet:
 
     def __getitem__(self, number: int) -> Node:
         return self.nodes[number]
-
-    def _make(self, name: str, address: str, **options: Any) -> Node:
-        environment = {"PYTHONPATH": str(self.site), **options.pop("environment", {})}
-        return Node(self.folder / options.pop("folder", name), name, address, self._seeds, environment, **options)
 
     def issue(self, node: Node, authority: Path | None = None) -> None:
         """A new certificate for a node, copied to it as a person would."""
@@ -290,17 +290,24 @@ class Fleet:
         if not (node.tls / "ca.pem").exists():
             shutil.copy(self.authority / "ca.pem", node.tls)
 
-    def stranger(self, folder: str, name: str, address: str, *, ahead: int = 0, **options: Any) -> Node:
-        """One more process that asks to be let in; its clock may be some seconds ahead. It has no certificate yet."""
-        environment = {}
-        if ahead:
-            site = self.folder / f"{folder}-site"
-            site.mkdir()
-            (site / "sitecustomize.py").write_text(AHEAD.format(seconds=ahead))
-            environment["PYTHONPATH"] = f"{site}:{self.site}"
-        node = self._make(name, address, folder=folder, environment=environment, **options)
+    def stranger(self, folder: str, name: str, address: str, cluster: str = CLUSTER) -> Node:
+        """One more process that asks to be let in by the first node; it has no certificate yet."""
+        environment = {"PYTHONPATH": str(self.site)}
+        node = Node(self.folder / folder, name, address, self._seeds[:1], environment, cluster=cluster)
         self._strangers.append(node)
         return node
+
+    @contextlib.contextmanager
+    def clock_ahead(self, node: Node, seconds: int) -> Iterator[None]:
+        """If the node is started in here, its time of day is so far ahead; what it measures with is not."""
+        site = self.folder / f"ahead-{seconds}"
+        site.mkdir(exist_ok=True)
+        (site / "sitecustomize.py").write_text(AHEAD.format(seconds=seconds))
+        node.environment["PYTHONPATH"] = f"{site}:{self.site}"
+        try:
+            yield
+        finally:
+            node.environment["PYTHONPATH"] = str(self.site)
 
     @property
     def names(self) -> set[str]:
