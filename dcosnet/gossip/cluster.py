@@ -298,7 +298,7 @@ class Cluster:
                 self.counts.frames_in[type(message).__name__.lower()] += 1
                 self._hear(link, message, now)
                 if number not in self._links:
-                    return
+                    break
         except FrameError as error:
             self._nonsense(link, error.code, error.text, now)
         except PeerError as error:
