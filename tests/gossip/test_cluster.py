@@ -166,7 +166,7 @@ def test_a_pause_amid_two_pings_loses_no_link(world):
     assert link.probe.tries == 2
     a.asleep = True
     world.apart.clear()
-    world.run(0.6)
+    world.run(0.4)
     a.asleep = False
     world.run(0.05)
     assert a.core.links.get("b") is link
