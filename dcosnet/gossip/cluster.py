@@ -438,7 +438,8 @@ class Cluster:
         aim, before = self._dials.of(link.number), self._of_peer.get(hello.name)
         objection = self._door.objection(link, hello, None if aim is None else aim.name, before, now)
         if objection is not None:
-            self._refuse(link, hello.name, objection.code, objection.text, now)
+            # Who takes the name of another is told of by his own, where that is proven.
+            self._refuse(link, link.certified or hello.name, objection.code, objection.text, now)
             return
         if not link.dialled and len(self._of_peer) >= LINKS_LIMIT and hello.name not in self.table.wanted:
             self._send_on(link, now)
