@@ -574,7 +574,7 @@ class Cluster:
 
     def _ask(self, link: Link) -> None:
         self.counts.comparisons += 1
-        self._reply(link, Digest(self.table.digest.leaves(), self._keys.leaves()))
+        self._reply(link, Digest(self.table.digest.told(), self._keys.told()))
 
     def _compare(self, link: Link, digest: Digest) -> None:
         try:

@@ -14,6 +14,7 @@ from struct import Struct as Layout
 LEAVES = 256
 _OCTETS = 8
 _LAYOUT = Layout(f">{LEAVES}Q")
+_LEAF = Layout(">BQ")
 
 
 def leaf_of(name: str) -> int:
@@ -52,17 +53,19 @@ class Digest:
             self._packed = _LAYOUT.pack(*self._leaves)
         return self._packed
 
-    def differing(self, leaves: bytes) -> bytes:
-        """The indices of the leaves that differ from these. Raises ValueError where they are no leaves."""
-        if len(leaves) != _LAYOUT.size:
-            raise ValueError(f"{len(leaves)} octets of leaves; {_LAYOUT.size} are wanted")
-        if leaves == self.leaves():
-            return b""
-        return bytes(
-            i
-            for i, (mine, theirs) in enumerate(zip(self._leaves, _LAYOUT.unpack(leaves), strict=True))
-            if mine != theirs
-        )
+    def told(self) -> bytes:
+        """The leaves as they are sent: of each that is not zero its index, one octet, and its 8 octets; in order."""
+        leaves = ((index, leaf) for index, leaf in enumerate(self._leaves) if leaf)
+        return b"".join(_LEAF.pack(index, leaf) for index, leaf in leaves)
+
+    def differing(self, told: bytes) -> bytes:
+        """The indices of the leaves that differ from these. Raises ValueError for what nobody would send."""
+        if len(told) % _LEAF.size:
+            raise ValueError(f"{len(told)} octets of leaves; each has {_LEAF.size}")
+        theirs = dict(_LEAF.iter_unpack(told))
+        if list(theirs) != sorted(theirs) or len(theirs) * _LEAF.size != len(told):
+            raise ValueError("leaves that are not in order")
+        return bytes(index for index, leaf in enumerate(self._leaves) if leaf != theirs.get(index, 0))
 
     def within(self, indices: bytes) -> dict[str, tuple[int, int]]:
         """What is known in these leaves."""

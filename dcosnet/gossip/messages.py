@@ -146,7 +146,7 @@ class Doubted(Message, frozen=True, array_like=True):
 
 
 class Digest(Message, frozen=True, array_like=True):
-    """The leaves of both digests, 8 octets each: members, then keys."""
+    """The leaves of both digests that are not zero: members, then keys."""
 
     members: bytes
     keys: bytes

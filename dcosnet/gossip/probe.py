@@ -3,7 +3,8 @@ Whether one link is alive: when to ping, and when silence means that it is not.
 
 Every frame is a sign of life. The end that opened the link pings each second;
 the other does so only when that ping is overdue. Two pings without an answer,
-each for one timeout of RFC 6298's form, and the link is lost.
+each for one timeout of RFC 6298's form, and the link is lost; one is enough to
+bear out what somebody else has seen.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ class Probe:
     All times are seconds of the caller's clock.
     """
 
-    __slots__ = ("_due", "_number", "_pings", "_sent", "_stretch", "lost", "rtt", "spread", "tries")
+    __slots__ = ("_due", "_enough", "_number", "_pings", "_sent", "_stretch", "lost", "rtt", "spread", "tries")
 
     def __init__(self, now: float, *, pings: bool, stretch: Callable[[], float]) -> None:
         self._pings = pings
         self._stretch = stretch
+        self._enough = TRIES
         self._number = 0
         self._sent: dict[int, float] = {}
         # Both ends ping once at the start, for the round trip.
@@ -51,6 +53,7 @@ class Probe:
 
     def heard(self, now: float) -> None:
         """A frame has come."""
+        self._enough = TRIES
         if self.tries:
             self.tries = 0
             self._due = max(now, min(self._sent.values(), default=now) + PERIOD) if self._pings else now
@@ -71,7 +74,8 @@ class Probe:
             self.rtt += (sample - self.rtt) / 8
 
     def hint(self, now: float) -> None:
-        """Somebody else has lost that peer: look at once."""
+        """Somebody else has lost that peer: look at once, and believe it sooner."""
+        self._enough = 1
         if not self.tries:
             self._due = min(self._due, now)
 
@@ -87,7 +91,7 @@ class Probe:
         """What is due: the number of a ping to send, or `lost` becomes true."""
         if self.lost or now < self._due:
             return None
-        if self.tries >= TRIES:
+        if self.tries >= self._enough:
             self.lost = True
             return None
         self.tries += 1

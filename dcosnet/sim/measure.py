@@ -362,8 +362,13 @@ def wipes(seed: int, count: int, steps: int) -> Durability:
 
 
 def _crash(cluster: Simulation, name: str) -> None:
-    cluster.rng.choice((Simulation.kill, Simulation.stop))(cluster, name)
-    cluster.restart(name)
+    # All at once now and then: else a node has from others what its disk has lost.
+    names = sorted(cluster.nodes) if cluster.rng.random() < 0.2 else [name]
+    how = cluster.rng.choice((Simulation.kill, Simulation.stop))
+    for one in names:
+        how(cluster, one)
+    for one in names:
+        cluster.restart(one)
 
 
 def _wipe(cluster: Simulation, name: str) -> None:

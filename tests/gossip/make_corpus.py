@@ -64,7 +64,7 @@ def frames() -> dict[str, bytes]:
         "pong": Pong(1, bytes(range(8))),
         "members": Members((Told(_RECORD), Told(Record("host-c", 9, 0, 1, ("10.0.0.3:62501",), ()), True))),
         "members-left": Members((Told(Record("host-d", 1, 0, 2, (), (), True)),)),
-        "digest": Digest(leaves.leaves(), leaves.leaves()),
+        "digest": Digest(leaves.told(), leaves.told()),
         "frontier": Frontier(b"\x00\xa6", _KNOWN, b"\x01\xa6", _KNOWN, True),
         "have": Have(_KNOWN),
         "pull": Pull(_KNOWN),
