@@ -76,7 +76,7 @@ class Stranger:
     def hello(self, **changes) -> Hello:
         made = {
             "least": PROTOCOL, "most": PROTOCOL, "cluster": CLUSTER, "name": self.name, "generation": self.generation,
-            "nonce": self.nonce, "clock": int(self.world.now * 1000), "root": bytes(8),
+            "nonce": self.nonce, "clock": int(self.world.now * 1000), "root": bytes(8), "fresh": False,
         }  # fmt: skip
         return Hello(**(made | changes))
 
