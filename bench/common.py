@@ -1,5 +1,5 @@
 """
-What the benchmarks share: the CPU time of a process tree, and a table of ratios.
+What the benchmarks share: the CPU time of a process tree, a question to a DNS server, and a table of ratios.
 
 CPU per unit of work is compared, and not work per second, because it hardly
 changes when the machine is busy with something else.
@@ -8,8 +8,10 @@ changes when the machine is busy with something else.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import statistics
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,6 +70,12 @@ def need(*programs: str) -> None:
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
         sys.exit(f"not installed: {', '.join(missing)}")
+
+
+def query(name: str) -> bytes:
+    """A DNS question for the IPv4 addresses of a name, with an id of chance."""
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    return struct.pack("!6H", random.randrange(65536), 0x0100, 1, 0, 0, 0) + labels + b"\0\0\1\0\1"
 
 
 def table(title: str, unit: str, samples: Mapping[str, Sequence[float]], reference: str | None = None) -> None:

@@ -20,7 +20,6 @@ import re
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from common import cpu_seconds, need, start, table
+from common import cpu_seconds, need, query, start, table
 
 SERVER, LOAD = 0, 1
 ZONE = "bench.agentip.dcos.thisdcos.directory"
@@ -136,14 +135,12 @@ def version(name: str) -> str:
 
 def wait_for(port: int, name: str, process: subprocess.Popen[bytes]) -> None:
     """Until a name has an address; ends the run if that takes too long."""
-    labels = b"".join(bytes((len(label),)) + label.encode() for label in name.split("."))
-    query = struct.pack("!HHHHHH", 7, 0x0100, 1, 0, 0, 0) + labels + b"\0\0\1\0\1"
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end and process.poll() is None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client, contextlib.suppress(OSError):
             client.settimeout(0.5)
             client.connect(("127.0.0.1", port))
-            client.send(query)
+            client.send(query(name))
             reply = client.recv(4096)
             if reply[3] & 15 == 0 and reply[6:8] != b"\0\0":
                 return

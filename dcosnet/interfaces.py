@@ -17,9 +17,10 @@ from zope.interface import Attribute, Interface
 from zope.interface.interface import InterfaceClass
 
 from dcosnet.model.cell import Cell, Changed, Later
+from dcosnet.model.delta import Delta, Known
 from dcosnet.model.entry import Entry, Lifetime
 from dcosnet.model.facts import Facts, SourceStatus
-from dcosnet.model.member import Member
+from dcosnet.model.member import Member, MemberDetail, MemberState, Refusal
 from dcosnet.model.metric import Metric
 from dcosnet.model.node import Node
 from dcosnet.model.rest import RestReply, RestRequest
@@ -143,6 +144,13 @@ class IKeyValue(Interface):
         write. A key has one lifetime; writing it with the other changes it.
         """
 
+    def settle() -> None:
+        """
+        This node has told all that it knows: what its former generation said, and this one has not, is void everywhere.
+
+        Until then others keep what it said before its restart, for some seconds. Idempotent.
+        """
+
     def get(key: str) -> Entry | None:
         """The live entry: of several owners' the one written last; None if there is none."""
 
@@ -158,12 +166,113 @@ class IKeyValue(Interface):
         """
 
 
+class IReplica(Interface):
+    """
+    The store as gossip sees it: how much is known of each owner, and what leads further.
+
+    All calls are synchronous and change nothing on disk before they return;
+    available from the privileged start of the store on.
+    """
+
+    node: str = Attribute("This node's name, the owner of what is written here.")
+    generation: int = Attribute(
+        "Of this node's own namespace; greater than all that it had before. Ask again after `recovered`."
+    )
+    fresh: bool = Attribute(
+        "Whether the store found no whole journal: this node is new, or has lost its keys. Until it is made."
+    )
+
+    def known() -> Mapping[str, Known]:
+        """
+        How much is known of each owner; a live view.
+
+        Of this node itself, while it recovers, it is what others have told of
+        what it was. A bare namespace of an owner that is not dead is known as
+        version 0 of its generation, so that it is fetched again.
+        """
+
+    def missing(owner: str, known: Known, limit: int) -> Delta | None:
+        """
+        What leads from `known` towards what is known here; None if there is nothing newer.
+
+        It begins at 0 for another generation, and where deletions since `known`
+        are not remembered any more. With about `limit` octets of keys and values
+        it ends, though never within one step of the owner: what is left begins
+        where it ends. Only the last one is settled.
+        """
+
+    def take(delta: Delta) -> bool:
+        """
+        Bring an owner's namespace forward; whether something was new.
+
+        What does not join on, is known or older is not taken, nor is a bare one
+        where leases are known. Raises PeerError for what is beyond a limit or
+        contradicts itself, and then nothing is taken. Of this node's own name it
+        is taken while it recovers, and otherwise not.
+        """
+
+    def follow(told: Callable[[str], None]) -> Callable[[], None]:
+        """Call `told(owner)` at once whenever what `known` says of it has changed. Returns what ends it."""
+
+    def judge(owner: str, state: MemberState) -> None:
+        """
+        Hear how a member is. Leases of one that is dead or has left are dropped and no longer seen.
+
+        Durable entries stay. Unreachable is as alive here.
+        """
+
+    def forget(owner: str) -> bool:
+        """Drop all of an owner that has no durable entries; whether nothing is known of it now."""
+
+    def recover() -> None:
+        """
+        Hide this node's own namespace until `recovered`, and take what others know of it instead.
+
+        Writes are readable meanwhile; durable ones are not acknowledged. To be
+        called no later than the turn in which the store was started: a fresh
+        store makes its journal with the first durable write of a later turn. It
+        does nothing to a store that is not fresh.
+        """
+
+    def exceed(generation: int) -> None:
+        """While it recovers: this node was known in that generation; its own is to be greater."""
+
+    def recovered() -> None:
+        """Adopt the durable entries that others had of this node, unless they were written anew; show the own namespace."""
+
+    def expect(copies: int) -> None:
+        """How many other nodes must have a durable write on disk before it is acknowledged."""
+
+    def confirm(peer: str, known: Known) -> None:
+        """A peer has this node's durable entries on disk, up to this."""
+
+    def follow_copies(stored: Callable[[str, Known], None]) -> Callable[[], None]:
+        """Call `stored(owner, known)` when another owner's durable entries up to it are on this disk. Returns what ends it."""
+
+
 class IMembership(Interface):
     """Which nodes there are, and which can be reached."""
 
     members: Cell[Mapping[str, Member]] = Attribute(
         "By name; this node is always among them, alive. Changed keys are names."
     )
+    unsynced: Cell[str | None] = Attribute(
+        "Why keys of other nodes may be missing here, for people; None when they are here."
+        " From the start it is a reason until all that one peer knew has been taken, or there is nobody to ask:"
+        " no seed and no remembered peer but this node, or nobody has been reached for 30 s."
+        " It does not come back while the process lives. Published when it changes."
+    )
+
+    def details() -> Mapping[str, MemberDetail]:
+        """How each of `members` fares, at the moment; asked when somebody looks."""
+
+    def refusals() -> Sequence[Refusal]:
+        """
+        The peers that were refused, or refused this node, in the last ten minutes; the last one first, a bounded number.
+
+        Those that somebody should look at: not what belongs to the daily work
+        of links (a peer that leaves, a link that nobody wants or that is double).
+        """
 
 
 # --- read models ------------------------------------------------------------
@@ -189,6 +298,13 @@ class IViews(Interface):
     snapshot: Cell[Snapshot] = Attribute("All keys, decoded. Changed keys are the store's, and member/<name>.")
     vips: Cell[Mapping[str, Vip]] = Attribute("VIPs with at least one backend, by str(VipKey). Changed keys are those.")
     unsynced: Cell[str | None] = Attribute("Why an absent name may not be denied, or None. Published when it changes.")
+
+    def refresh() -> int:
+        """
+        Ask every node, this one too, to say anew what it is.
+
+        `snapshot.nodes` shows who has: whose `refresh` is at least the number that this gives.
+        """
 
 
 class IZone(IContribution):

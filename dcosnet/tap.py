@@ -62,7 +62,7 @@ def makeService(options: Options) -> IService:
         _give_up(error)
     root = Root()
     tree.setServiceParent(root)
-    heap.keep()  # modules and parts: while nobody waits for an answer yet
+    heap.begin()  # while nobody waits for an answer yet
     return root
 
 

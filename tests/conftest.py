@@ -90,6 +90,17 @@ def require_program() -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
+def require_file() -> Callable[[Path, str], None]:
+    """`require_file(path, "package")`: the test is skipped, or in a full run fails, without what Debian has there."""
+
+    def check(path: Path, package: str) -> None:
+        if not path.is_file():
+            _absent(f"{path} is not there; Debian has it in {package}")
+
+    return check
+
+
+@pytest.fixture(scope="session")
 def fixtures_dir() -> Path:
     """The recorded fixtures, which are kept beside the repository; without them the test is skipped."""
     path = Path(os.environ.get("DCOSNET_FIXTURES") or ROOT.parent / "shared" / "fixtures")

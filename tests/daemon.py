@@ -40,6 +40,9 @@ def vip_net() -> str:
 class Daemon:
     """One process with its configuration in `folder`; its state is in `folder`/state."""
 
+    patience = PATIENCE
+    pause = PAUSE
+
     def __init__(self, folder: Path, config: str, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.services = folder / "services.d"
@@ -47,7 +50,7 @@ class Daemon:
         self.config = folder / "dcosnet.toml"
         self.config.write_text(config)
         self.socket = folder / "state" / "api.sock"
-        self._environment = {**os.environ, **(environment or {})}
+        self.environment = {**os.environ, **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -57,7 +60,7 @@ class Daemon:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-                env=self._environment,
+                env=self.environment,
             )
 
     @property
@@ -68,7 +71,7 @@ class Daemon:
     def run(self) -> subprocess.CompletedProcess[str]:
         """Run it to its end, for a configuration that must not start."""
         return subprocess.run(
-            self.argv, capture_output=True, text=True, cwd=self.folder, env=self._environment, timeout=60, check=False
+            self.argv, capture_output=True, text=True, cwd=self.folder, env=self.environment, timeout=60, check=False
         )
 
     def stop(self) -> int:
@@ -86,9 +89,13 @@ class Daemon:
 
     def get(self, path: str) -> tuple[int, Any]:
         """One question over the UNIX socket; JSON decoded where it is JSON."""
+        return self.ask("GET", path)
+
+    def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:
+        """As `get`, with another method."""
         connection = _Unix(self.socket)
         try:
-            connection.request("GET", path)
+            connection.request(method, path, body)
             response = connection.getresponse()
             body = response.read()
         finally:
@@ -114,13 +121,13 @@ class Daemon:
 
     def wait(self, holds: Callable[[], bool], why: Callable[[], str] = str) -> None:
         """Look again and again until it holds; fail with the log when it never does or the process ends."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self.patience
         while not holds():
             ended = self.process is not None and self.process.poll() is not None
             if ended or time.monotonic() > deadline:
                 log = (self.folder / "log").read_text()[-4000:]
                 raise AssertionError(f"{'the daemon ended' if ended else 'never'}: {why()}\n{log}")
-            time.sleep(PAUSE)
+            time.sleep(self.pause)
 
     def ready(self) -> dict[str, Any]:
         """Wait until every part is ready; the status then."""

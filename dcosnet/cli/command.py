@@ -57,6 +57,14 @@ def _global_options(api_variable: str | None = None) -> list[click.Parameter]:
     ]
 
 
+def _add_global_options(command: click.Command) -> None:
+    """Let the global options stand after a verb, and after the verbs inside it."""
+    taken = {name for parameter in command.params for name in parameter.opts}
+    command.params.extend(option for option in _global_options() if taken.isdisjoint(option.opts))
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        _add_global_options(inner)
+
+
 class Verbs(click.Group):
     """A group whose commands are modules; global options may also stand after the verb."""
 
@@ -69,8 +77,7 @@ class Verbs(click.Group):
         if cmd_name not in self.list_commands(ctx):
             return None
         command: click.Command = import_module(f"{verbs.__name__}.{cmd_name.replace('-', '_')}").command
-        taken = {name for parameter in command.params for name in parameter.opts}
-        command.params.extend(option for option in _global_options() if taken.isdisjoint(option.opts))
+        _add_global_options(command)
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

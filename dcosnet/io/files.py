@@ -101,7 +101,7 @@ def read_folder(
             same.add(name)
             continue
         try:
-            found = _read_file(path / name, known.get(name), size_limit)
+            found = read_file(path / name, known.get(name), size_limit)
         except OSError as error:
             if error.errno == errno.ENOENT and not os.path.lexists(path / name):
                 continue  # gone since it was listed
@@ -119,8 +119,12 @@ def _folder_failure(error: OSError) -> str:
     return f"the folder cannot be read: {error.strerror}; correct its permissions"
 
 
-def _read_file(path: Path, known: Signature | None, limit: int) -> FileRead | None:
-    """What is in a file, or None when it is as known."""
+def read_file(path: Path, known: Signature | None, limit: int) -> FileRead | None:
+    """
+    What is in a file, or None when it is as known.
+
+    What is no regular file, or larger than the limit, is a failure. Raises OSError.
+    """
     # O_NONBLOCK: a FIFO of that name would hold the thread for ever.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:

@@ -7,8 +7,8 @@ from functools import partial
 import msgspec
 from twisted.internet.threads import deferToThreadPool
 
-from dcosnet.interfaces import IKeyValue, IMetrics, IToolbox, Part
-from dcosnet.kv.journal import Disk, Journal
+from dcosnet.interfaces import IKeyValue, IMetrics, IReplica, IToolbox, Part
+from dcosnet.io.disk import Disk
 from dcosnet.kv.service import KeyValue
 
 
@@ -21,15 +21,17 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:  # noqa: ARG001 - 
     reactor = toolbox.reactor
     store = KeyValue(
         toolbox.node.name,
-        Journal(toolbox.state_dir / "kv", Disk()),
+        toolbox.state_dir / "kv",
+        Disk(),
         reactor.seconds,
         toolbox.later,
-        # One commit at a time is in the air, so the reactor's own threads do.
+        reactor.callLater,
+        # One commit at a time for each file is in the air, so the reactor's own threads do.
         partial(deferToThreadPool, reactor, reactor.getThreadPool()),
     )
     return Part(
         service=store,
-        offers={IKeyValue: store},
+        offers={IKeyValue: store, IReplica: store},
         contributes=((IMetrics, store),),
         describe=store.describe,
     )

@@ -58,6 +58,7 @@ class _Changes(msgspec.Struct, frozen=True, array_like=True):
     version: int
     puts: list[_Put]
     deletes: list[str]
+    settled: bool = False
 
 
 @attrs.frozen
@@ -76,17 +77,20 @@ class Contents:
     entries: Mapping[str, Entry] = attrs.field(factory=dict)
     end: int = 0
     damage: int | None = None
+    settled: bool = False
 
 
-def snapshot(owner: str, generation: int, version: int, entries: Iterable[Entry]) -> Iterator[bytes]:
+def snapshot(
+    owner: str, generation: int, version: int, entries: Iterable[Entry], settled: bool = False
+) -> Iterator[bytes]:
     """The records of a journal that begins with these entries."""
     yield _record(RecordType.OWNER, _Owner(owner, generation))
     puts = [_put(entry) for entry in entries]
     for start in range(0, max(len(puts), 1), _CHUNK):
-        yield _record(RecordType.CHANGES, _Changes(version, puts[start : start + _CHUNK], []))
+        yield _record(RecordType.CHANGES, _Changes(version, puts[start : start + _CHUNK], [], settled))
 
 
-def changes(version: int, changed: Mapping[str, Entry | None]) -> bytes:
+def changes(version: int, changed: Mapping[str, Entry | None], settled: bool = False) -> bytes:
     """
     One record that leads to `version`; None for a key that is gone.
 
@@ -95,18 +99,18 @@ def changes(version: int, changed: Mapping[str, Entry | None]) -> bytes:
     """
     puts = [_put(entry) for entry in changed.values() if entry is not None]
     deletes = [key for key, entry in changed.items() if entry is None]
-    return _record(RecordType.CHANGES, _Changes(version, puts, deletes))
+    return _record(RecordType.CHANGES, _Changes(version, puts, deletes, settled))
 
 
 def read(data: bytes) -> Contents:
     """What a journal says; never raises, whatever the bytes are."""
-    owner, generation, version, end = "", 0, 0, 0
+    owner, generation, version, settled, end = "", 0, 0, False, 0
     entries: dict[str, Entry] = {}
     while (body := _body(data, end)) is not None:
         if isinstance(body, _Owner):
             owner, generation = body.owner, body.generation
         else:
-            version = body.version
+            version, settled = body.version, body.settled
             for key in body.deletes:
                 entries.pop(key, None)
             for put in body.puts:
@@ -115,7 +119,7 @@ def read(data: bytes) -> Contents:
     # The first record was on disk before the file had its name: it is never cut short.
     damaged = _any_record(data, end + 1) or (end == 0 and data != b"")
     damage = end if damaged else None
-    return Contents(owner, generation, version, entries, end, damage)
+    return Contents(owner, generation, version, entries, end, damage, settled)
 
 
 def _record(kind: RecordType, body: Any) -> bytes:

@@ -78,10 +78,15 @@ class Problem:
 
 @attrs.frozen
 class SourceStatus:
-    """How a source fares, for `/v1/sources` and readiness; `changed_at` in seconds since the epoch."""
+    """
+    How a source fares, for `/v1/sources` and readiness; `changed_at` in seconds since the epoch.
+
+    `more` counts the problems that there are beside those given.
+    """
 
     synced: bool
     detail: str
     tasks: int = 0
     changed_at: float | None = None
     problems: tuple[Problem, ...] = ()
+    more: int = 0

@@ -9,6 +9,8 @@ import attrs
 
 Address = IPv4Address | IPv6Address
 
+_BROADCAST = IPv4Address("255.255.255.255")
+
 
 class Protocol(StrEnum):
     """A transport that a port speaks."""
@@ -29,6 +31,11 @@ def parse_address(text: str) -> Address:
         return ip_address(text)
     except ValueError:
         raise ValueError(f"{text!r} is not an IPv4 or IPv6 address") from None
+
+
+def reachable(address: Address) -> bool:
+    """Whether something can connect to an address at all: not where it is unspecified, multicast or broadcast."""
+    return not (address.is_unspecified or address.is_multicast or address == _BROADCAST)
 
 
 def parse_port(text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from urllib.parse import quote
@@ -37,6 +38,14 @@ class Runtime(StrEnum):
     UNKNOWN = "unknown"
 
 
+# What nearly all ids are made of; to see that takes a third of the time of quoting them.
+_PLAIN = re.compile(r"[A-Za-z0-9_.~@:-]*")
+
+
+def _quoted(text: str) -> str:
+    return text if _PLAIN.fullmatch(text) else quote(text, safe="@:")
+
+
 @attrs.frozen(order=True)
 class TaskId:
     """What a task is, whichever source tells of it."""
@@ -47,7 +56,7 @@ class TaskId:
     @property
     def key(self) -> str:
         """The key of this task in the store; a slash inside an id is quoted."""
-        return f"task/{quote(self.framework, safe='@:')}/{quote(self.task, safe='@:')}"
+        return f"task/{_quoted(self.framework)}/{_quoted(self.task)}"
 
 
 @attrs.frozen

@@ -1,17 +1,19 @@
 """
 The grammar of VIP labels: "<name or address>:<port>".
 
-A label is read as dcos-net reads it, except that ports over 65535 are refused
-and that a name without any usable character is refused too; both would make a
-VIP that nobody can reach.
+A label is read as dcos-net reads it, except that ports over 65535, names without
+any usable character, and addresses that nothing can connect to are refused: they
+would make a VIP that nobody can reach.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import attrs
 
 from dcosnet.model.names import fragment, usable
-from dcosnet.model.net import Address, Protocol, parse_address, parse_port
+from dcosnet.model.net import Address, Protocol, parse_address, parse_port, reachable
 from dcosnet.model.vip import VipKey
 
 ZONE = "l4lb.thisdcos.directory"
@@ -32,6 +34,7 @@ class VipLabel:
         return VipKey(protocol, self.port, name=self.name, framework=framework)
 
 
+@lru_cache(4096)  # many tasks have the same label, and follow each other
 def parse(text: str) -> VipLabel:
     """Read a label. Raises ValueError with a sentence for people."""
     left, colon, port_text = text.rpartition(":")
@@ -42,12 +45,15 @@ def parse(text: str) -> VipLabel:
     except ValueError as error:
         raise ValueError(f"VIP label {text!r}: {error}") from None
     try:
-        return VipLabel(port, address=parse_address(left))
+        address = parse_address(left)
     except ValueError:
-        pass  # whatever is not strictly an address is a name
-    if not fragment(left):
-        raise ValueError(f"VIP label {text!r}: the name has no letter or digit")
-    return VipLabel(port, name=left)
+        # Whatever is not strictly an address is a name.
+        if not fragment(left):
+            raise ValueError(f"VIP label {text!r}: the name has no letter or digit") from None
+        return VipLabel(port, name=left)
+    if not reachable(address):
+        raise ValueError(f"VIP label {text!r}: nothing can connect to {address}; give a name or another address")
+    return VipLabel(port, address=address)
 
 
 def hash_text(key: VipKey) -> str:

@@ -25,13 +25,13 @@ from twisted.web.server import Request
 
 from dcosnet.errors import ConfigError
 from dcosnet.interfaces import IToolbox, IViews, IZone, Part
+from dcosnet.io.listening import ListeningService, Socket
 from dcosnet.model.net import Address, Endpoint, parse_endpoint, sort_key
 from dcosnet.model.viplabels import ZONE
 from dcosnet.model.zone import Zone
 from dcosnet.ops.banner import Example, banner, pick
 from dcosnet.ops.connections import Bounded
 from dcosnet.ops.http import IDLE_TIMEOUT, QuietSite
-from dcosnet.ops.listening import ListeningService, Socket
 
 # Readiness is a question, not an event; a person does not notice this wait.
 _ASK_EVERY = 0.2

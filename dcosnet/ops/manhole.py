@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import ServerFactory
 
 from dcosnet.errors import ConfigError
-from dcosnet.ops.listening import Socket, parse_socket
+from dcosnet.io.listening import Socket, parse_socket
 
 
 def manhole_socket(text: str, base: Path) -> Socket:

@@ -17,6 +17,7 @@ from typing import NewType
 import attrs
 
 from dcosnet.model.facts import Problem, SourceStatus
+from dcosnet.model.member import Member, MemberDetail, MemberState, Refusal
 from dcosnet.model.net import Address, Endpoint, Protocol
 from dcosnet.model.node import Node
 from dcosnet.model.snapshot import Owned
@@ -81,6 +82,8 @@ class Overview:
     tasks: Sequence[Owned[Task]] = ()
     sources: Sequence[tuple[str, SourceStatus]] = ()
     zones: Sequence[Zone] = ()
+    members: Sequence[tuple[Member, MemberDetail]] = ()
+    refusals: Sequence[Refusal] = ()
 
 
 def page(overview: Overview) -> str:
@@ -98,6 +101,7 @@ def page(overview: Overview) -> str:
             _section("Tasks", "/v1/tasks", _tasks(overview.tasks)),
             _section("Sources", "/v1/sources", _sources(overview.sources)),
             _section("Zones", "/v1/records", _table(("Zone", "Names", "Records", "State"), map(_zone, overview.zones))),
+            _section("Members", "/v1/members", _members(overview)),
             f"</main>\n<footer>This page renews itself every {REFRESH} seconds. Counts are at ",
             '<a href="/metrics">/metrics</a>.</footer>\n</body>\n</html>\n',
         ]
@@ -266,6 +270,34 @@ def _sources(sources: Sequence[tuple[str, SourceStatus]]) -> _Html:
             )
             for name, status in sources
         ),
+    )
+
+
+def _members(overview: Overview) -> _Html:
+    heads = ("Member", "State", "Since", "Round trip", "Addresses", "Accused by")
+    refusals = [
+        _join(
+            [_code(one.peer), _marked("bad", one.text), _marked("dim", f"{duration(one.age)} ago, times: {one.count}")]
+        )
+        for one in overview.refusals[:ROWS_MAX]
+    ]
+    refused = f"<p>Refused, by this node or by the peer:</p>\n{_list(refusals)}\n" if refusals else ""
+    return _Html(_table(heads, (_member(*one) for one in overview.members)) + refused)
+
+
+def _member(member: Member, detail: MemberDetail) -> Sequence[_Html]:
+    alive = member.state is MemberState.ALIVE
+    kind = "dim" if member.state is MemberState.LEFT else "good" if alive and not detail.degraded else "bad"
+    state = [_marked(kind, "degraded" if alive and detail.degraded else member.state)]
+    if detail.problem is not None:
+        state.append(_marked("bad", detail.problem))
+    return (
+        _text(member.name),
+        _join(state, "<br>"),
+        _text("-" if detail.age is None else duration(detail.age)),
+        _text("-" if detail.rtt is None else f"{detail.rtt * 1000:.1f} ms"),
+        _list([_code(address) for address in member.addresses]),
+        _list([_text(f"{one.accuser}: {one.reason}, {duration(one.age)}") for one in detail.accused_by]),
     )
 
 

@@ -9,15 +9,17 @@ import msgspec
 from twisted.application.service import IService, IServiceCollection, MultiService
 
 from dcosnet.errors import ConfigError
-from dcosnet.interfaces import IMetrics, IRestResource, ITaskSource, IToolbox, IViews, IZone, Part
+from dcosnet.interfaces import IMembership, IMetrics, IRestResource, ITaskSource, IToolbox, IViews, IZone, Part
+from dcosnet.io.listening import ListeningService, parse_socket
 from dcosnet.ops.counts import OpsMetrics
 from dcosnet.ops.guard import own_names
 from dcosnet.ops.http import Root, make_site
-from dcosnet.ops.listening import ListeningService, parse_socket
 from dcosnet.ops.manhole import manhole_factory, manhole_socket
 from dcosnet.ops.rest.hosts import Hosts
 from dcosnet.ops.rest.livez import Live
-from dcosnet.ops.rest.metrics import Metrics, make_registry
+from dcosnet.ops.rest.members import Members
+from dcosnet.ops.rest.metrics import Metrics, Registry, make_registry
+from dcosnet.ops.rest.nodes import Nodes
 from dcosnet.ops.rest.page import Page
 from dcosnet.ops.rest.readyz import Ready
 from dcosnet.ops.rest.records import Records
@@ -46,6 +48,7 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
     if not settings.listen:
         raise ConfigError("ops.listen", "names nothing to listen on; leave [ops] out instead")
     views, zones, sources = toolbox[IViews], toolbox.all(IZone), toolbox.all(ITaskSource)
+    membership = toolbox[IMembership]
     sockets = [parse_socket(text, "ops.listen", toolbox.state_dir, 0o660) for text in settings.listen]
     started_at = toolbox.reactor.seconds()
 
@@ -55,6 +58,7 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
 
     # The counts of this part are among those that its own resource tells.
     metrics: list[IMetrics] = [*toolbox.all(IMetrics)]
+    registry = make_registry(metrics)
     own: list[IRestResource] = [
         Version(toolbox.node.version),
         Vips(views, zones),
@@ -63,11 +67,17 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
         Services(zones),
         Tasks(views, sources),
         Sources(sources),
+        Members(toolbox.node.name, membership),
+        Nodes(views, toolbox.reactor),
         Status(toolbox, uptime),
         Live(),
         Ready(toolbox),
-        Metrics(make_registry(metrics)),
-        Page(toolbox, views, zones, sources, uptime),
+        Metrics(registry),
+        # dcos-net's registry without a name is the one of its process.
+        Metrics(registry, "/v1/metrics"),
+        Metrics(registry, "/v1/metrics/default"),
+        Registry(metrics),
+        Page(toolbox, views, zones, sources, membership, uptime),
     ]
     try:
         routes = Routes([*own, *toolbox.all(IRestResource)])

@@ -18,6 +18,7 @@ from dcosnet.interfaces import (
     IKeyValue,
     IMembership,
     IMetrics,
+    IReplica,
     IRestResource,
     IServicePlugin,
     ITaskSource,
@@ -60,8 +61,10 @@ class Builtin:
         return part
 
 
-membership = Builtin("membership", "dcosnet.gossip.plugin", offers=_set(IMembership))
-kv = Builtin("kv", "dcosnet.kv.plugin", offers=_set(IKeyValue), contributes=_set(IMetrics))
+gossip = Builtin(
+    "gossip", "dcosnet.gossip.plugin", needs=_set(IReplica), offers=_set(IMembership), contributes=_set(IMetrics)
+)
+kv = Builtin("kv", "dcosnet.kv.plugin", offers=_set(IKeyValue, IReplica), contributes=_set(IMetrics))
 files = Builtin("files", "dcosnet.sources.files.plugin", contributes=_set(ITaskSource, IMetrics))
 mesos = Builtin("mesos", "dcosnet.sources.mesos.plugin", contributes=_set(ITaskSource, IMetrics))
 register = Builtin("register", "dcosnet.sources.register.plugin", contributes=_set(ITaskSource, IRestResource))

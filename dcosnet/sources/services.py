@@ -18,7 +18,7 @@ import attrs
 from dcosnet.config.fields import parse_duration
 from dcosnet.model import viplabels
 from dcosnet.model.names import LABEL_MAX, label
-from dcosnet.model.net import Address, Endpoint, Protocol, check_port, parse_address
+from dcosnet.model.net import Address, Endpoint, Protocol, check_port, parse_address, reachable
 from dcosnet.model.provenance import Provenance
 from dcosnet.model.task import Health, Port, Task, TaskId
 
@@ -318,12 +318,9 @@ class _Reading:
                 self.flaw(place, f"vip {clip(text)} is not a VIP label", 'write vip = "/web:8000"')
                 continue
             try:
-                meant = viplabels.parse(text)
+                viplabels.parse(text)
             except ValueError as error:
                 self.flaw(place, str(error), 'write vip = "/web:8000" or "10.1.2.3:8000"')
-                continue
-            if meant.address is not None and not reachable(meant.address):
-                self.flaw(place, f"nothing can connect to VIP {clip(text)}", "give a name or another address")
         return tuple(dict.fromkeys(text for text in texts if isinstance(text, str)))
 
     def vips(self, ports: tuple[Port, ...], address: Address, group: str) -> None:
@@ -383,11 +380,6 @@ class _Reading:
     def identity(self, service: Service) -> None:
         if len(service.id(self.reader.source, self.reader.node).key.encode()) > _KEY_MAX:
             self.flaw("name", "name, group and instance are too long together", "shorten them")
-
-
-def reachable(address: Address) -> bool:
-    """Whether something can connect to an address at all."""
-    return not (address.is_unspecified or address.is_multicast or str(address) == "255.255.255.255")
 
 
 def encodable(text: object) -> bool:

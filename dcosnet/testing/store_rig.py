@@ -1,45 +1,60 @@
-"""The real store on a clock of the test's own and a fragile disk."""
+"""The real store on a clock of the test's own and a disk that fails when told to."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
 from dcosnet.io.turns import Turns
-from dcosnet.kv.journal import Journal
 from dcosnet.kv.service import KeyValue
 from dcosnet.testing.fragile_disk import FragileDisk
+from dcosnet.testing.memory_disk import MemoryDisk, PowerCut
 
 
 class StoreRig:
     """
-    A started store of node "a", as the contract suite wants it.
+    A started store, as the contract suite wants it; of node "a" if no other is named.
 
     While `held` is true commits are kept back until `release`, so that several
     writes meet one fsync.
     """
 
-    node = "a"
-
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, disk: FragileDisk | MemoryDisk | None = None, node: str = "a") -> None:
+        self.node = node
         self.directory = directory / "kv"
-        self.clock = Clock()
         self.now = 1_700_000_000.0
         """The host's time, which may also go back."""
-        self.disk = FragileDisk()
+        self.disk = FragileDisk() if disk is None else disk
         self.held = False
-        self._commits: list[Callable[[], object]] = []
+        self.dead = False
+        """Whether a disk in memory cut the power."""
+        self.recovers = False
+        """Whether a start asks other nodes what they know, until the test says that it has recovered."""
         self.start()
 
     def start(self) -> None:
         """Begin anew over what is in the directory."""
-        self.journal = Journal(self.directory, self.disk)
-        self.store = KeyValue(self.node, self.journal, lambda: self.now, Turns(self.clock).later, self._in_thread)
+        self.dead = False
+        self.clock = Clock()
+        self._commits: list[Callable[[], object]] = []
+        self.store = KeyValue(
+            self.node,
+            self.directory,
+            self.disk,
+            lambda: self.now,
+            Turns(self.clock).later,
+            self.clock.callLater,
+            self._in_thread,
+        )
         self.store.privilegedStartService()
+        if self.recovers:
+            self.store.recover()
         self.store.startService()
+        self.turn()
 
     def turn(self) -> None:
         """Run what is due on the next turn."""
@@ -51,10 +66,13 @@ class StoreRig:
         for commit in commits:
             commit()
 
-    def crash(self) -> None:
-        """Lose power: what is not on disk by now will never be."""
+    def crash(self, rng: Random | None = None) -> None:
+        """Lose power: what is not on disk by now will never be. A disk in memory needs chance for that."""
         self._commits = []
-        self.journal.close()
+        if isinstance(self.disk, MemoryDisk):
+            self.disk.crash(rng or Random(1))
+        else:
+            self.store.journal.close()
         self.clock = Clock()
 
     def stop(self) -> None:
@@ -73,7 +91,18 @@ class StoreRig:
 
     def _in_thread(self, commit: Callable[[], None]) -> Deferred[None]:
         done: Deferred[None] = Deferred()
-        self._commits.append(lambda: maybeDeferred(commit).chainDeferred(done))
+        self._commits.append(lambda: self._run(commit, done))
         if not self.held:
             self.release()
         return done
+
+    def _run(self, commit: Callable[[], None], done: Deferred[None]) -> None:
+        def run() -> None:
+            try:
+                commit()
+            except PowerCut:
+                self.dead = True
+
+        ran = maybeDeferred(run)
+        if not self.dead:  # a thread that died with its host tells nobody
+            ran.chainDeferred(done)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dcosnet.model.addressing import AddressRange
 from dcosnet.model.facts import Agent, Facts, Framework, Leader
 from dcosnet.model.member import Member, MemberState
-from dcosnet.model.net import Address, Endpoint, Protocol, sort_key
+from dcosnet.model.net import Address, Endpoint, Protocol, parse_address, reachable, sort_key
 from dcosnet.model.node import Node
 from dcosnet.model.provenance import Provenance
 from dcosnet.model.snapshot import Owned, Snapshot
@@ -33,6 +33,10 @@ def addresses(version: Literal[4, 6] | None = None) -> st.SearchStrategy[Address
     """Any address, of one family when it is given."""
     both: st.SearchStrategy[Address] = st.ip_addresses(v=version)
     return both
+
+
+vip_addresses = addresses().filter(reachable)
+"""Addresses that a VIP may have."""
 
 
 @st.composite
@@ -57,11 +61,20 @@ names = st.one_of(
 )
 """Names as people write them, to be made labels of: mostly usable, some of punctuation only, some too long."""
 
+
+def _is_address(text: str) -> bool:
+    try:
+        parse_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 labels = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True)
 """Labels as they stand in a zone."""
 
-vip_names = names.filter(lambda text: any(c.isascii() and c.isalnum() for c in text))
-"""Left sides of VIP labels that mean a name; an address is very unlikely among them."""
+vip_names = names.filter(lambda text: any(c.isascii() and c.isalnum() for c in text) and not _is_address(text))
+"""Left sides of VIP labels that mean a name."""
 
 vip_labels = st.one_of(
     st.builds("{}:{}".format, vip_names, ports),
@@ -78,7 +91,7 @@ task_ids = st.builds(
 )
 vip_keys = st.one_of(
     st.builds(VipKey, protocols, ports, name=vip_names, framework=frameworks),
-    st.builds(VipKey, protocols, ports, address=addresses()),
+    st.builds(VipKey, protocols, ports, address=vip_addresses),
 )
 backends = st.builds(Backend, addresses(), ports, agent=addresses(), weight=st.integers(0, 3))
 task_ports = st.builds(
@@ -146,6 +159,8 @@ nodes = st.builds(
     public_addresses=st.lists(addresses(), max_size=2, unique=True).map(lambda some: tuple(sorted(some, key=sort_key))),
     version=st.just("0.1.0"),
     started_at=st.floats(0, 2e9),
+    updated=st.floats(0, 2e9),
+    refresh=st.integers(0, 1000),
 )
 members = st.builds(
     Member,

@@ -21,6 +21,7 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:  # noqa: ARG001 - 
         toolbox.all(ITaskSource),
         toolbox.all(IFold),
         toolbox.later,
+        toolbox.reactor.seconds,
     )
     return Part(
         service=views,

@@ -31,13 +31,14 @@ from dcosnet.model.task import Task
 from dcosnet.model.vip import Vip
 from dcosnet.model.zone import Zone
 from dcosnet.views.local import LocalKeys
+from dcosnet.views.presence import Presence
 from dcosnet.views.values import (
     decode_agent,
     decode_framework,
     decode_leader,
     decode_node,
+    decode_refresh,
     decode_task,
-    encode_node,
 )
 from dcosnet.views.viptable import VipTable
 from dcosnet.views.zones import TASKS, ZOOKEEPER, TaskZone, ZooKeeperZone, concerns_leader, fixed_zones
@@ -47,7 +48,7 @@ log = Logger()
 SLICE = 256
 """How many things are decided, or keys folded, at a time: a few milliseconds."""
 
-KEEP_AFTER = 1024
+KEEP_AFTER = 512
 """Keys folded, after which what they made is taken for lasting."""
 
 
@@ -70,11 +71,6 @@ class _Reading:
 
 def _plain(decode: Callable[[bytes], Any]) -> Callable[[Entry], Owned[Any]]:
     return lambda entry: Owned(decode(entry.value), entry.owner, entry.created)
-
-
-def _task(entry: Entry) -> Owned[Task]:
-    task, since = decode_task(entry.value)
-    return Owned(task, entry.owner, entry.created, since)
 
 
 @implementer(IViews, IMetrics)
@@ -101,20 +97,24 @@ class Views(Service):
         sources: Iterable[ITaskSource],
         folds: Iterable[IFold],
         later: Later,
+        wall: Callable[[], float],
         slice_size: int = SLICE,
     ) -> None:
         self._node = node
         self._slice = slice_size
+        self._wall = wall
+        self._presence = Presence(node)
         self._store = store
         self._membership = membership
         self._folds = tuple(folds)
         self._later = later
         self._readings = {
-            "task": _Reading(_task),
+            "task": _Reading(self._task),
             "node": _Reading(_plain(decode_node)),
             "framework": _Reading(_plain(decode_framework)),
             "agent": _Reading(_plain(decode_agent)),
             "leader": _Reading(_plain(decode_leader)),
+            "refresh": _Reading(_plain(decode_refresh)),
         }
         self._unreadable: set[str] = set()
         self._table = VipTable()
@@ -123,14 +123,18 @@ class Views(Service):
         named = tuple(sources)
         self._local = LocalKeys(node.name, tuple(source.name for source in named), self._owner_of)
         self._stop: list[Callable[[], None]] = []
-        self._refused = 0
+        self._refusals = 0
+        # What the store had no room for, and which of it is to be tried again.
+        self._refused: dict[str, bytes] = {}
+        self._retry: dict[str, None] = {}
         # The store's live view, and which of its keys are not folded yet.
         self._entries: Mapping[str, Entry] = {}
         self._unfolded: dict[str, None] = {}
-        self._folding = self._writing = False
+        self._folding = self._writing = self._undelivered = False
         self._made = 0
         self._members_told: Mapping[str, Member] = {}
-        reason = self._local.unsynced()
+        self._peers_missing = membership.unsynced.value
+        reason = self._reason()
         self.snapshot: Cell[Snapshot] = Cell(self._take_snapshot(), later)
         self.vips: Cell[Mapping[str, Vip]] = Cell(self._table.vips, later)
         self.unsynced: Cell[str | None] = Cell(reason, later)
@@ -147,9 +151,10 @@ class Views(Service):
     def startService(self) -> None:
         """Tell the store of this node, and follow the store and the members."""
         super().startService()
-        self._store.write({f"node/{self._node.name}": encode_node(self._node)}, Lifetime.LEASE)
+        self._say_presence()
         self._stop.append(self._store.subscribe("", self._take_entries))
         self._stop.append(self._membership.members.subscribe(self._take_members))
+        self._stop.append(self._membership.unsynced.subscribe(self._take_peers_missing))
         self._write_later()
 
     def stopService(self) -> None:
@@ -159,7 +164,17 @@ class Views(Service):
         self._unfolded.clear()
         super().stopService()
 
+    def refresh(self) -> int:
+        """The number is known here at once, and answered when the store has told it."""
+        number, changes = self._presence.ask(owned.value for owned in self.snapshot.value.nodes.values())
+        self._store.write(changes, Lifetime.LEASE)
+        return number
+
     # From facts to keys
+
+    def _say_presence(self) -> None:
+        if self._presence.due:
+            self._store.write(self._presence.say(self._wall()), Lifetime.LEASE)
 
     def _sink(self, source: str) -> Callable[[Facts], None]:
         def take(facts: Facts) -> None:
@@ -176,8 +191,16 @@ class Views(Service):
         self._members_told = members
         self._publish(frozenset(f"member/{name}" for name in names))
 
+    def _take_peers_missing(self, reason: str | None, _changed: Changed) -> None:
+        # As it was delivered, not as it is: by then the store has told what the peers said.
+        self._peers_missing = reason
+        self._tell_synced()
+
+    def _reason(self) -> str | None:
+        return self._local.unsynced() or self._peers_missing
+
     def _write_later(self) -> None:
-        if self.running and not self._writing and not self._local.settled:
+        if self.running and not self._writing and (self._retry or not self._local.settled):
             self._writing = True
             self._later(self._write)
 
@@ -186,13 +209,21 @@ class Views(Service):
         if not self.running:
             return
         changes = self._local.step(self._slice, self._table.since)
+        for key in tuple(islice(self._retry, self._slice)):
+            del self._retry[key]
+            if key in self._refused:
+                changes.setdefault(key, self._refused[key])
         try:
             self._store.write(changes, Lifetime.LEASE)
         except ValueError:
             self._write_singly(changes)
-        if self._local.settled:
+        else:
+            for key in changes if self._refused else ():
+                self._refused.pop(key, None)
+        if self._local.settled and not self._retry:
+            self._undelivered = True
             # After the store's own delivery, which was put on the turn before this.
-            self._later(self._tell_synced)
+            self._later(self._delivered)
         else:
             self._write_later()
 
@@ -202,15 +233,27 @@ class Views(Service):
             try:
                 self._store.write({key: value}, Lifetime.LEASE)
             except ValueError as error:
-                self._refused += 1
-                if value is not None and self._store.get(key) is not None:
+                assert value is not None, "what frees room is never refused"
+                if self._store.get(key) is not None:
                     self._store.write({key: None}, Lifetime.LEASE)
-                log.error("{key} was refused by the store: {reason}", key=key, reason=str(error))
+                if self._refused.get(key) != value:
+                    self._refusals += 1
+                    log.error("{key} was refused by the store: {reason}", key=key, reason=str(error))
+                self._refused[key] = value
+            else:
+                self._refused.pop(key, None)
+
+    def _delivered(self) -> None:
+        self._undelivered = False
+        self._tell_synced()
 
     def _tell_synced(self) -> None:
         """Tell a reason at once, and that there is none only when all that was told is folded."""
-        reason = self._local.unsynced()
-        if reason == self.unsynced.value or (reason is None and (self._unfolded or not self._local.settled)):
+        reason, local = self._reason(), self._local.unsynced()
+        missing = self._unfolded or self._undelivered or not self._local.settled or not self.running
+        if local is None and not missing:
+            self._store.settle()  # whether peers have been heard is another matter
+        if reason == self.unsynced.value or (reason is None and missing):
             return
         log.info("synced" if reason is None else "not synced: {reason}", reason=reason)
         self.unsynced.publish(reason)
@@ -222,6 +265,9 @@ class Views(Service):
 
     def _take_entries(self, entries: Mapping[str, Entry], changed: Changed) -> None:
         self._entries = entries
+        if self._refused and (changed is None or any(key not in entries for key in changed)):
+            self._retry.update(dict.fromkeys(self._refused))  # there may be room now
+            self._write_later()
         # What is there before what is gone, so that a name whose task moves is not gone in between.
         self._unfolded.update(dict.fromkeys(entries if changed is None else (key for key in changed if key in entries)))
         for keys in (changed,) if changed is not None else (reading.held for reading in self._readings.values()):
@@ -241,6 +287,7 @@ class Views(Service):
             self._made = 0
             self._later(heap.keep)
         self._write_later()  # where another node tells now what this one told
+        self._say_presence()  # where somebody asked for it
         if self._unfolded:
             self._folding = True
             self._later(self._fold)
@@ -265,6 +312,12 @@ class Views(Service):
         else:
             if isinstance(owned.value, Task):
                 self._local.take_owner(owned.value.id, owned.owner)
+            elif isinstance(owned.value, int):
+                self._presence.hear(owned.value)
+
+    def _task(self, entry: Entry) -> Owned[Task]:
+        task, since = self._local.written(entry.key, entry.value) or decode_task(entry.value)
+        return Owned(task, entry.owner, entry.created, since)
 
     def _owner_of(self, key: str) -> str | None:
         entry = self._store.get(key)
@@ -322,5 +375,8 @@ class Views(Service):
             [Sample(len(self._unreadable))],
         )
         yield Metric(
-            "dcosnet_views_refused_writes_total", "Keys that the store refused.", "counter", [Sample(self._refused)]
+            "dcosnet_views_refused_writes_total", "Keys that the store refused.", "counter", [Sample(self._refusals)]
+        )
+        yield Metric(
+            "dcosnet_views_refused_keys", "Keys that wait for room in the store.", "gauge", [Sample(len(self._refused))]
         )

@@ -8,7 +8,7 @@ entry that cannot be read is a PeerError: it spoils only itself.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -21,6 +21,14 @@ from dcosnet.model.stamp import Stamp
 from dcosnet.model.task import Health, Port, Runtime, Task, TaskId, TaskState
 
 W = TypeVar("W")
+
+
+REFRESH_MAX = 2**53
+"""More refreshes than there will be, and a number that any decoder can hold."""
+
+
+_Time = Annotated[float, msgspec.Meta(ge=0, le=253402300799)]
+"""Seconds since the epoch, up to the year 9999: what can be shown."""
 
 
 class _Port(msgspec.Struct, array_like=True, frozen=True):
@@ -54,7 +62,9 @@ class _Node(msgspec.Struct, array_like=True, frozen=True):
     address: str
     public_addresses: tuple[str, ...]
     version: str
-    started_at: float
+    started_at: _Time
+    updated: _Time = 0.0
+    refresh: int = 0
 
 
 class _Framework(msgspec.Struct, array_like=True, frozen=True):
@@ -86,6 +96,7 @@ _nodes = msgspec.msgpack.Decoder(_Node)
 _frameworks = msgspec.msgpack.Decoder(_Framework)
 _agents = msgspec.msgpack.Decoder(_Agent)
 _leaders = msgspec.msgpack.Decoder(_Leader)
+_refreshes = msgspec.msgpack.Decoder(Annotated[int, msgspec.Meta(ge=0, le=REFRESH_MAX)])
 
 
 def encode_task(task: Task, since: dict[str, Stamp]) -> bytes:
@@ -137,7 +148,15 @@ def decode_task(value: bytes) -> tuple[Task, dict[str, Stamp]]:
 def encode_node(node: Node) -> bytes:
     """A node."""
     return _encoder.encode(
-        _Node(node.name, str(node.address), tuple(map(str, node.public_addresses)), node.version, node.started_at)
+        _Node(
+            node.name,
+            str(node.address),
+            tuple(map(str, node.public_addresses)),
+            node.version,
+            node.started_at,
+            node.updated,
+            node.refresh,
+        )
     )
 
 
@@ -151,9 +170,22 @@ def decode_node(value: bytes) -> Node:
             tuple(map(parse_address, wire.public_addresses)),
             wire.version,
             wire.started_at,
+            wire.updated,
+            wire.refresh,
         )
     except ValueError as error:
         raise PeerError(f"a node of the store cannot be used: {error}") from error
+
+
+def encode_refresh(number: int) -> bytes:
+    """The number with which a node asks all to say anew what they are."""
+    return _encoder.encode(number)
+
+
+def decode_refresh(value: bytes) -> int:
+    """What `encode_refresh` was given. Raises PeerError."""
+    number: int = _decode(_refreshes, value)
+    return number
 
 
 def encode_framework(framework: Framework) -> bytes:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from dcosnet.model.cell import Changed
 from dcosnet.model.member import MemberState
-from dcosnet.model.net import Address, sort_key
+from dcosnet.model.net import Address, Protocol, sort_key
 from dcosnet.model.snapshot import Owned, Snapshot
 from dcosnet.model.stamp import Stamp
 from dcosnet.model.task import Port, Task, TaskState
@@ -23,14 +23,20 @@ from dcosnet.model.viplabels import parse
 
 # What stamps are ordered by, many times quicker than comparing them.
 _AGE = attrgetter("milliseconds", "counter", "node")
-# Many tasks have the same label.
-_parse = lru_cache(4096)(parse)
 _ACTIVE = (TaskState.RUNNING, TaskState.KILLING)
+_GONE = (MemberState.UNREACHABLE, MemberState.DEAD)
 
 
-def backends(task: Task) -> Iterable[tuple[VipKey, Backend]]:
+@lru_cache(4096)
+def _vip(text: str, protocol: Protocol, framework: str) -> tuple[VipKey, str]:
+    """The VIP that a label means, and what it is called here. Raises ValueError."""
+    key = parse(text).key(protocol, framework)
+    return key, str(key)
+
+
+def backends(task: Task) -> Iterable[tuple[VipKey, str, Backend]]:
     """
-    What a task puts behind which VIPs (spec/l4lb_overlay.md 1.7 and 1.8).
+    What a task puts behind which VIPs, each with its text (spec/l4lb_overlay.md 1.7 and 1.8).
 
     A label that cannot be read is left out; who shows tasks shows the reason.
     """
@@ -39,12 +45,12 @@ def backends(task: Task) -> Iterable[tuple[VipKey, Backend]]:
     for port in task.ports:
         for text in port.vips:
             try:
-                key = _parse(text).key(port.protocol, task.framework)
+                key, name = _vip(text, port.protocol, task.framework)
             except ValueError:
                 continue
             for backend in _reached_by(task, port):
                 if key.address is None or key.address.version == backend.address.version:
-                    yield key, backend
+                    yield key, name, backend
 
 
 def _reached_by(task: Task, port: Port) -> Iterable[Backend]:
@@ -60,18 +66,22 @@ class VipTable:
     """
     The table with its indices; `vips` is a live view by str(VipKey).
 
-    A backend of an unreachable member is left out, unless that would leave the
-    VIP with none: then the verdict is more likely wrong than all of them gone.
+    A backend of an unreachable or dead member is left out, unless that would
+    leave the VIP with none: then the verdict is more likely wrong than all of
+    them gone. A host counts as reachable if no verdict speaks of it: no member
+    has its address, or one has left, which says nothing of the host. A member
+    that is alive speaks for an address that it shares with one that is gone.
     """
 
     def __init__(self) -> None:
         self._vips: dict[str, Vip] = {}
         self._keys: dict[str, VipKey] = {}
         self._named: dict[tuple[str | None, str | None], set[str]] = {}
-        self._of_task: dict[str, tuple[str, ...]] = {}
+        # Of each task its agent, and its VIPs. A dict of nothing but texts the
+        # garbage collector would not track, and with each change begin anew to.
+        self._of_task: dict[str, tuple[Address, tuple[str, ...]]] = {}
         self._behind: dict[str, dict[str, tuple[tuple[Backend, ...], Stamp]]] = {}
         self._agents: dict[Address, set[str]] = {}
-        self._agent_of: dict[str, Address] = {}
         self._unreachable: frozenset[Address] = frozenset()
         self.vips: Mapping[str, Vip] = MappingProxyType(self._vips)
 
@@ -91,45 +101,48 @@ class VipTable:
 
     def since(self, name: str, framework: str) -> Stamp | None:
         """When a VIP name was first used; None where it is not in use."""
-        stamps = (self._vips[vip].since for vip in self._named.get((name, framework), ()) if vip in self._vips)
-        return min((stamp for stamp in stamps if stamp is not None), key=_AGE, default=None)
+        vips = [self._vips[vip] for vip in self._named.get((name, framework), ()) if vip in self._vips]
+        stamps = [vip.since for vip in vips if vip.since is not None]
+        return min(stamps, key=_AGE) if stamps else None
 
     def _take_members(self, snapshot: Snapshot) -> set[str]:
-        unreachable = frozenset(
-            address
-            for member in snapshot.members.values()
-            if member.state is not MemberState.ALIVE
-            for address in member.addresses
-        )
+        members = snapshot.members.values()
+        alive = {address for one in members if one.state is MemberState.ALIVE for address in one.addresses}
+        gone = {address for one in members if one.state in _GONE for address in one.addresses}
+        unreachable = frozenset(gone - alive)
         moved, self._unreachable = unreachable ^ self._unreachable, unreachable
-        return {name for address in moved for key in self._agents.get(address, ()) for name in self._of_task[key]}
+        return {name for address in moved for key in self._agents.get(address, ()) for name in self._of_task[key][1]}
 
     def _take_task(self, key: str, owned: Owned[Task] | None) -> set[str]:
-        touched = set(self._of_task.pop(key, ()))
-        for name in touched:
-            del self._behind[name][key]
-        agent = self._agent_of.pop(key, None)
-        if agent is not None:
-            self._agents[agent].discard(key)
-            if not self._agents[agent]:
-                del self._agents[agent]
+        touched = self._drop_task(key)
         if owned is None:
             return touched
         behind: dict[str, list[Backend]] = {}
         stamps: dict[str, Stamp] = {}
-        for vip, backend in backends(owned.value):
-            name = str(vip)
-            self._keys[name] = vip
-            self._named.setdefault((vip.name, vip.framework), set()).add(name)
+        for vip, name, backend in backends(owned.value):
+            if name not in self._keys:
+                self._keys[name] = vip
+                self._named.setdefault((vip.name, vip.framework), set()).add(name)
             behind.setdefault(name, []).append(backend)
             stamps[name] = owned.created if vip.name is None else owned.since.get(vip.name, owned.created)
         if behind:
-            self._of_task[key] = tuple(behind)
-            self._agent_of[key] = owned.value.agent
+            self._of_task[key] = (owned.value.agent, tuple(behind))
             self._agents.setdefault(owned.value.agent, set()).add(key)
         for name, found in behind.items():
             self._behind.setdefault(name, {})[key] = (tuple(found), stamps[name])
         return touched | behind.keys()
+
+    def _drop_task(self, key: str) -> set[str]:
+        """Take a task from all its VIPs; which they are."""
+        if key not in self._of_task:
+            return set()
+        agent, names = self._of_task.pop(key)
+        for name in names:
+            del self._behind[name][key]
+        self._agents[agent].discard(key)
+        if not self._agents[agent]:
+            del self._agents[agent]
+        return set(names)
 
     def _fold(self, name: str) -> bool:
         """Make one VIP anew; whether it changed."""
@@ -138,15 +151,16 @@ class VipTable:
             self._forget(name)
             return self._vips.pop(name, None) is not None
         key = self._keys[name]
-        best: dict[tuple[Address, int], Backend] = {}
+        best: dict[tuple[tuple[int, int], int], Backend] = {}
         for found, _ in behind.values():
             for backend in found:
-                place = (backend.address, backend.port)
+                place = (sort_key(backend.address), backend.port)
                 held = best.get(place)
                 if held is None or (backend.weight, -int(backend.agent)) > (held.weight, -int(held.agent)):
                     best[place] = backend
-        reachable = [each for each in best.values() if each.agent not in self._unreachable]
-        ordered = sorted(reachable or best.values(), key=lambda each: (sort_key(each.address), each.port))
+        ordered = [best[place] for place in sorted(best)]
+        if self._unreachable:
+            ordered = [each for each in ordered if each.agent not in self._unreachable] or ordered
         since = None if key.name is None else min((stamp for _, stamp in behind.values()), key=_AGE)
         vip = Vip(key, tuple(ordered), since)
         if self._vips.get(name) == vip:

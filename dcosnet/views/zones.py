@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from dcosnet.model.cell import Changed
 from dcosnet.model.facts import Leader
-from dcosnet.model.names import label, usable
+from dcosnet.model.names import label
 from dcosnet.model.net import Address, parse_address, sort_key
 from dcosnet.model.node import Node
 from dcosnet.model.snapshot import Owned, Snapshot
@@ -25,9 +25,7 @@ TASKS = "dcos.thisdcos.directory"
 THIS_NODE = "thisnode.thisdcos.directory"
 ZOOKEEPER = "zk"
 
-# Tasks of one name, and of one framework, follow each other.
-_label = lru_cache(4096)(label)
-
+_KINDS = ("agentip", "containerip", "autoip")
 _ENSEMBLE = 5  # names of the ensemble, however many masters there are
 
 
@@ -39,6 +37,13 @@ def task_addresses(task: Task) -> Mapping[str, tuple[Address, ...]]:
         "containerip": task.addresses,
         "autoip": (task.agent,) if mapped or not task.addresses else task.addresses,
     }
+
+
+@lru_cache(4096)  # tasks of one name follow each other
+def _kinds(name: str, framework: str) -> tuple[tuple[str, str], ...]:
+    """The names of a task by their kind; none when a part of them has nothing usable."""
+    left, right = label(name), label(framework)
+    return tuple((kind, f"{left}.{right}.{kind}.{TASKS}") for kind in _KINDS) if left and right else ()
 
 
 class TaskZone:
@@ -82,19 +87,19 @@ class TaskZone:
         after = {} if owned is None else _names(owned.value)
         if after:
             self._of_task[key] = after
-        if before == after:
-            return set()
-        for name in before:
-            del self._users[name][key]
-        for name, addresses in after.items():
-            self._users.setdefault(name, {})[key] = addresses
-        return before.keys() | after.keys()
+        touched = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+        for name in touched:
+            if name in after:
+                self._users.setdefault(name, {})[key] = after[name]
+            else:
+                del self._users[name][key]
+        return touched
 
     def _fold(self, name: str) -> bool:
         users = self._users[name]
         if not users:
             del self._users[name]
-        return self._put(name, _records({address for each in users.values() for address in each}))
+        return self._put(name, _records(address for each in users.values() for address in each))
 
     def _put(self, name: str, records: tuple[Record, ...]) -> bool:
         """Give a name its records; whether that changed anything."""
@@ -142,16 +147,18 @@ def masters(owned: Owned[Leader] | None) -> tuple[Address, ...]:
 
 
 def _records(addresses: Iterable[Address]) -> tuple[Record, ...]:
-    return tuple(address_record(address) for address in sorted(addresses, key=sort_key))
+    """One record for each address, in order."""
+    # By their numbers: an address takes longer to hash than to be made a record.
+    numbered = {sort_key(address): address for address in addresses}
+    return tuple(address_record(numbered[number]) for number in sorted(numbered))
 
 
 def _names(task: Task) -> Mapping[str, tuple[Address, ...]]:
     """The names of a task with their addresses; none when a part of them has nothing usable."""
     if task.state is not TaskState.RUNNING:
         return {}
-    left, framework = _label(task.name), _label(task.framework)
-    names = {f"{left}.{framework}.{kind}.{TASKS}": found for kind, found in task_addresses(task).items() if found}
-    return names if left and framework and all(map(usable, names)) else {}
+    found = task_addresses(task)
+    return {name: found[kind] for kind, name in _kinds(task.name, task.framework) if found[kind]}
 
 
 def fixed_zones(node: Node) -> tuple[Zone, ...]:

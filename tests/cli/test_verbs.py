@@ -49,6 +49,29 @@ TASK = {
 }
 SOURCE = {"name": "files", "synced": True, "detail": "inotify", "tasks": 1, "changed_at": None, "problems": []}
 
+MEMBER = {
+    "name": "host-b",
+    "state": "alive",
+    "age_seconds": 3661.5,
+    "degraded": False,
+    "problem": None,
+    "accused_by": [],
+    "addresses": ["10.0.0.2", "fd00::2"],
+    "rtt_seconds": 0.00123,
+}
+REFUSAL = {
+    "peer": "10.0.0.9:40000",
+    "reason": "wrong_cluster",
+    "text": "it is of the cluster 'test'",
+    "by": "node",
+    "age_seconds": 5.2,
+    "count": 3,
+}
+
+
+def members(*some: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"node": "host-a", "unsynced": None, "members": list(some), "refusals": [], **more}
+
 
 def test_status_shows_each_part(run: Run, daemon: FakeDaemon) -> None:
     """One look tells whether the node works and where it listens."""
@@ -95,6 +118,59 @@ def test_tasks_show_where_they_run_and_their_problems(run: Run, daemon: FakeDaem
     line = "web   shop       127.0.0.1  127.0.0.1  8001/tcp  running  healthy  1       files"
     assert result.stdout.splitlines()[1] == line
     assert result.stderr == "web of shop: VIP '/:1' has no name\n"
+
+
+def test_members_show_who_accuses_whom(run: Run, daemon: FakeDaemon) -> None:
+    """State, age and round trip on one line; what somebody should look at goes to the error output."""
+    accusations = [{"accuser": "host-a", "reason": "silent", "age_seconds": 7.9}]
+    lost = {"name": "host-c", "state": "unreachable", "age_seconds": 6, "rtt_seconds": None, "accused_by": accusations}
+    ahead = MEMBER | lost | {"problem": "its clock is 1h ahead", "addresses": []}
+    daemon.replies["GET /v1/members"] = (200, members(MEMBER, ahead, unsynced="no peer yet", refusals=[REFUSAL]))
+    result = run("--api", daemon.url, "members")
+    assert result.exit_code == 1
+    assert [line.split(maxsplit=5) for line in result.stdout.splitlines()] == [
+        ["NAME", "STATE", "SINCE", "RTT", "ADDRESS", "ACCUSED BY"],
+        ["host-b", "alive", "1h1m1s", "1.2ms", "10.0.0.2", "fd00::2  -"],
+        ["host-c", "unreachable", "6s", "-", "-", "host-a(silent, 7s)"],
+    ]
+    assert result.stderr.splitlines() == [
+        "host-a: no peer yet",
+        "host-c: its clock is 1h ahead",
+        "10.0.0.9:40000 was refused 5s ago (times: 3): it is of the cluster 'test'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({}, 0),
+        ({"state": "left"}, 0),
+        ({"state": "unreachable"}, 1),
+        ({"state": "dead"}, 1),
+        ({"degraded": True}, 1),
+        ({"problem": "its certificate ends tomorrow"}, 1),
+    ],
+)
+def test_members_fail_when_one_is_not_well(run: Run, daemon: FakeDaemon, change: dict[str, Any], code: int) -> None:
+    """Monitoring asks by the exit code; who left did so on purpose."""
+    daemon.replies["GET /v1/members"] = (200, members(MEMBER | change))
+    assert run("--api", daemon.url, "members").exit_code == code
+    assert run("--api", daemon.url, "members", "-o", "json").exit_code == code
+
+
+@pytest.mark.parametrize("by", ["node", "peer"])
+def test_a_refused_peer_is_a_failure(run: Run, daemon: FakeDaemon, by: str) -> None:
+    """It is no member, and nobody would see it otherwise."""
+    daemon.replies["GET /v1/members"] = (200, members(MEMBER, refusals=[REFUSAL | {"by": by}]))
+    result = run("--api", daemon.url, "members")
+    assert result.exit_code == 1
+    assert ("refused host-a" in result.stderr) == (by == "peer")
+
+
+def test_a_degraded_member_is_shown_as_such(run: Run, daemon: FakeDaemon) -> None:
+    """It is alive, and some cannot reach it."""
+    daemon.replies["GET /v1/members"] = (200, members(MEMBER | {"degraded": True}))
+    assert "degraded" in run("--api", daemon.url, "members").stdout
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 
 import dns.message
 import dns.query
 import pytest
 import pytest_twisted
+from daemon import vip_net
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.protocol import Factory, Protocol
@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.names.error import DNSNameError
 
-from dcosnet.testing.fake_mesos import ClusterPort, FakeCluster, FakeMaster, Recording
+from dcosnet.testing.fake_mesos import ClusterPort, FakeAgent, FakeCluster, FakeMaster, Recording
 
 PATIENCE = 15.0
 DCOS, L4LB = "dcos.thisdcos.directory", "l4lb.thisdcos.directory"
@@ -29,7 +29,7 @@ name = "host-a"
 address = "127.0.0.1"
 state_dir = "state"
 [mesos]
-masters = [{masters}]
+{mesos}
 [l4lb]
 plane = "userspace"
 named_vips = ["{{first}}-{{last}}"]
@@ -41,7 +41,8 @@ listen = ["unix:api.sock:mode=600"]
 
 
 def config(*masters):
-    return CONFIG.format(masters=", ".join(f'"{master.url}"' for master in masters))
+    urls = ", ".join(f'"{master.url}"' for master in masters)
+    return CONFIG.format(mesos=f"masters = [{urls}]")
 
 
 @pytest.fixture
@@ -92,8 +93,7 @@ async def test_a_recorded_cluster_is_looked_up_over_the_wire(make_daemon, make_m
     lookups = json.loads((folder / "operator-api.expected.json").read_bytes())["lookups"]
     assert len(lookups) == 36
     master = make_master(recording)
-    net = f"127.{64 + os.getpid() % 128}.{os.getpid() // 128 % 256}"
-    daemon = make_daemon(config(master).format(first=f"{net}.1", last=f"{net}.250"))
+    daemon = make_daemon(config(master).format(first=f"{vip_net()}.1", last=f"{vip_net()}.250"))
     subscribed = master.next_request("SUBSCRIBE")
     daemon.start()
     await subscribed.addTimeout(PATIENCE, this_reactor())
@@ -235,6 +235,64 @@ async def test_answers_stay_when_a_stream_is_cut_and_change_again_when_it_is_bac
     await node.until(node.zone(DCOS), lambda zone: WEB not in zone.records)
 
 
+async def shows(daemon, what):
+    """What a daemon tells of its mesos part in the three places: readiness, its source, and how old its facts are."""
+
+    def look():
+        _, ready = daemon.get("/readyz?verbose")
+        _, sources = daemon.get("/v1/sources")
+        _, metrics = daemon.get("/metrics")
+        (mesos,) = [source for source in sources if source["name"] == "mesos"]
+        age = next(
+            line for line in metrics.splitlines() if line.startswith(f'dcosnet_mesos_stale_seconds{{of="{what}"')
+        )
+        return (
+            next(line for line in ready.splitlines() if "mesos" in line),
+            [problem["reason"] for problem in mesos["problems"]],
+            float(age.rpartition(" ")[2]),
+        )
+
+    return await deferToThread(look)
+
+
+@pytest.mark.parametrize("what", ["masters", "agent"])
+@pytest_twisted.ensureDeferred
+async def test_what_is_lost_shows_in_three_places_until_it_is_back(
+    what, make_daemon, make_master, cluster, marathon, agent
+):
+    """A page, an alert and a load balancer each read another one; the names are told all the while."""
+    task = cluster.add_task("web", marathon, agent)
+    if what == "masters":
+        server = make_master(cluster)
+        text = config(server)
+    else:
+        server = FakeAgent.of_cluster(this_reactor(), cluster, agent)
+        server.start()
+        text = CONFIG.format(mesos=f'agent = "{server.url}"\npoll = "0.2s"')
+    daemon = make_daemon(text.format(first=f"{vip_net()}.1", last=f"{vip_net()}.250"))
+    try:
+        daemon.start()
+        address, port = await deferToThread(lambda: daemon.dns)
+        ready, problems, age = await shows(daemon, what)
+        assert (problems, age) == ([], 0)
+        for _ in range(2):
+            await server.stop()
+            await deferToThread(daemon.until, "/v1/sources", lambda sources: sources[-1]["problems"])
+            ready, (problem,), age = await shows(daemon, what)
+            assert server.address in ready
+            assert server.address in problem
+            assert age > 0
+            assert await deferToThread(ask, address, int(port), WEB, "A") == ["127.0.0.1"]
+            server.start(server.port)
+            await deferToThread(daemon.ready)
+            assert (await shows(daemon, what))[1:] == ([], 0)
+        cluster.update_task(task, state="TASK_KILLED")
+        await deferToThread(daemon.until, "/v1/tasks", lambda tasks: not tasks)
+        assert await deferToThread(daemon.stop) == -signal.SIGTERM
+    finally:
+        await server.stop()
+
+
 async def turns(node, holds):
     """Look again and again, for what has no cell that tells."""
     for _ in range(1000):
@@ -254,13 +312,15 @@ async def fail_over(node, first, second):
 
 @pytest_twisted.ensureDeferred
 async def test_the_next_leader_is_heard_and_no_name_goes_meanwhile(make_node, make_master, cluster, marathon, agent):
+    """The masters' own names neither: dcos-net was without `master.` for a while after each election (D16)."""
     cluster.add_task("web", marathon, agent)
+    names = (WEB, f"leader.{DCOS}", f"master.{DCOS}")
     first, second = make_master(cluster), make_master(cluster, leading=False)
     node = make_node(config=config(first, second))
     zone = node.zone(DCOS)
-    await node.until(zone, served(WEB))
+    await node.until(zone, served(*names))
     seen = []
-    stop = zone.subscribe(lambda value, changed: seen.append(WEB in value.records))
+    stop = zone.subscribe(lambda value, changed: seen.append(served(*names)(value)))
     await fail_over(node, first, second)
     assert await node.addresses(WEB) == ["127.0.0.1"]
     cluster.add_task("new", marathon, agent)

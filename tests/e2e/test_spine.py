@@ -216,4 +216,4 @@ async def test_every_part_becomes_ready(make_node):
     await node.until(node.zone(L4LB), lambda zone: zone.unsynced is None)
     status, reply = await ask(node, "/v1/status", lambda reply: reply["ready"])
     assert status == 200
-    assert set(reply["parts"]) >= {"kv", "membership", "views", "files", "register", "l4lb", "dns", "ops"}
+    assert set(reply["parts"]) >= {"kv", "gossip", "views", "files", "register", "l4lb", "dns", "ops"}

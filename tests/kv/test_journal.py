@@ -2,16 +2,20 @@
 
 import errno
 import itertools
+from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from dcosnet.io.disk import Disk
 from dcosnet.kv import records
-from dcosnet.kv.journal import Disk, Journal, JournalError
+from dcosnet.kv.journal import Journal, JournalError
 from dcosnet.model.entry import Entry, Lifetime
 from dcosnet.model.stamp import Stamp
 from dcosnet.testing.fragile_disk import FragileDisk
+from dcosnet.testing.memory_disk import MemoryDisk
 
 
 def entry(key, value=b"1", version=1, owner="a"):
@@ -22,6 +26,9 @@ class Hasty(Disk):
     """Syncs nothing: thousands of files are opened, and no power is cut."""
 
     def sync(self, descriptor):
+        pass
+
+    def sync_directory(self, path):
         pass
 
 
@@ -75,14 +82,14 @@ def test_the_generation_is_at_least_the_one_given(tmp_path):
 def test_a_power_cut_at_any_byte_loses_nothing_acknowledged(tmp_path):
     """Cut the log everywhere: what is read is the state of the last commit that is whole."""
     journal, _ = begun(tmp_path / "whole")
-    states, state = {journal.size: {}}, {}
+    states, state = {journal.log.size: {}}, {}
     for version, changes in commits(12):
         journal.commit(version, changes)
         state = {key: one for key, one in {**state, **changes}.items() if one is not None}
-        states[journal.size] = state
+        states[journal.log.size] = state
     journal.close()
     data = journal.path.read_bytes()
-    assert len(data) == journal.size == max(states)
+    assert len(data) == journal.log.size == max(states)
     for cut in range(min(states), len(data) + 1):
         directory = tmp_path / "cut"
         directory.mkdir(exist_ok=True)
@@ -121,10 +128,10 @@ def test_any_bytes_can_be_read(data):
 def test_any_flipped_bit_before_the_tail_is_damage(tmp_path):
     """It is never taken for a write that was cut short, and never believed."""
     journal, _ = begun(tmp_path)
-    sizes = [journal.size]
+    sizes = [journal.log.size]
     for version in (1, 2, 3):
         journal.commit(version, {f"k{version}": entry(f"k{version}", b"x", version)})
-        sizes.append(journal.size)
+        sizes.append(journal.log.size)
     journal.close()
     data = journal.path.read_bytes()
     for position, bit in itertools.product(range(sizes[-2]), range(8)):
@@ -140,7 +147,7 @@ def test_a_damaged_journal_is_moved_aside_and_its_beginning_kept(tmp_path):
     """Nothing is thrown away that somebody could still read."""
     journal, _ = begun(tmp_path)
     journal.commit(1, {"a": entry("a")})
-    at = journal.size
+    at = journal.log.size
     journal.commit(2, {"b": entry("b")})
     journal.commit(3, {"c": entry("c")})
     journal.close()
@@ -162,7 +169,7 @@ def test_a_value_that_looks_like_a_record_is_not_one(tmp_path):
     inner = records.changes(9, {"evil": entry("evil")})
     journal, _ = begun(tmp_path)
     journal.commit(1, {"a": entry("a", inner)})
-    size = journal.size
+    size = journal.log.size
     journal.commit(2, {"b": entry("b", inner + bytes(100))})
     journal.close()
     data = journal.path.read_bytes()
@@ -175,7 +182,15 @@ def test_what_has_the_name_is_on_disk(tmp_path):
     """A new file is synced, renamed, and its directory synced; a record is synced before it counts."""
     disk = FragileDisk()
     journal, _ = begun(tmp_path, disk)
-    assert [call for call, _ in itertools.groupby(disk.calls)] == ["write", "sync", "rename", "sync"]
+    assert [call for call, _ in itertools.groupby(disk.calls)] == [
+        "make_directory",
+        "create",
+        "write",
+        "sync",
+        "rename",
+        "sync_directory",
+    ]
+    assert disk.calls[-2:] == ["sync_directory"] * 2  # and the name of the directory itself, once
     disk.calls.clear()
     journal.commit(1, {"a": entry("a")})
     assert disk.calls == ["write", "sync"]
@@ -239,7 +254,7 @@ def test_a_disk_that_fills_up_keeps_what_it_took(tmp_path):
     disk.room = 40
     with pytest.raises(OSError, match="No space"):
         journal.commit(2, {"b": entry("b", bytes(100))})
-    assert journal.path.stat().st_size == journal.size
+    assert journal.path.stat().st_size == journal.log.size
     disk.room = None
     journal.commit(3, {"c": entry("c")})
     journal.close()
@@ -262,8 +277,8 @@ def test_a_log_that_has_grown_is_written_anew(tmp_path):
     for version in range(1, 12):
         journal.commit(version, {"k": entry("k", bytes(300_000), version)})
     journal.close()
-    assert journal.rewrites >= 3
-    assert journal.path.stat().st_size == journal.size < 2_000_000
+    assert journal.log.rewrites >= 3
+    assert journal.path.stat().st_size == journal.log.size < 2_000_000
     assert reopened(tmp_path).entries == {"k": entry("k", bytes(300_000), 11)}
 
 
@@ -276,10 +291,39 @@ def test_a_rewrite_that_fails_fails_no_commit(tmp_path, call):
     for version in range(1, 5):
         journal.commit(version, {f"k{version}": entry(f"k{version}", bytes(300_000), version)})
     disk.refuse = {}
-    assert journal.rewrites_refused == (call == "rename")
+    assert journal.log.rewrites_refused == (call == "rename")
     journal.commit(5, {"last": entry("last")})
     journal.close()
     assert len(reopened(tmp_path).entries) == 5
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_file_whose_sync_failed_takes_nothing_more(seed):
+    """The kernel says yes to the next sync, and has not written; so the next commit writes another file."""
+    disk = MemoryDisk(Path("/state"))
+    journal, _ = begun(Path("/state/kv"), disk)
+    disk.refuse = {"sync": errno.EIO}
+    with pytest.raises(OSError, match="told to refuse"):
+        journal.commit(1, {"a": entry("a")})
+    disk.refuse = {}
+    journal.commit(2, {"b": entry("b", version=2)})
+    disk.crash(Random(seed))
+    assert set(begun(Path("/state/kv"), disk)[1].entries) == {"b"}
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("call", ["rename", "sync_directory", "create"])
+def test_whichever_file_has_the_name_after_a_rewrite_that_failed_all_is_in_it(call, seed):
+    """What is appended after it is not appended to a file that may have lost its name."""
+    disk = MemoryDisk(Path("/state"))
+    journal, _ = begun(Path("/state/kv"), disk)
+    values = {f"k{version}": entry(f"k{version}", bytes(300_000), version) for version in range(1, 6)}
+    for version, (key, one) in enumerate(values.items(), 1):
+        disk.refuse = {call: errno.EIO} if version == 4 else {}
+        journal.commit(version, {key: one})
+    assert journal.log.rewrites_refused == 1
+    disk.crash(Random(seed))
+    assert set(begun(Path("/state/kv"), disk)[1].entries) == set(values)
 
 
 def test_a_directory_serves_one_process(tmp_path):

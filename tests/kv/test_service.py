@@ -1,11 +1,16 @@
 """Acknowledgement: what a durable write promises, and what becomes of it when the disk refuses."""
 
 import errno
+from types import SimpleNamespace
 
 import pytest
 from twisted.logger import capturedLogs
 
-from dcosnet.model.entry import Lifetime
+from dcosnet.errors import PeerError
+from dcosnet.model.delta import Delta, Known
+from dcosnet.model.entry import Entry, Lifetime
+from dcosnet.model.member import MemberState
+from dcosnet.model.stamp import Stamp
 from dcosnet.testing.contracts.keyvalue import Reader, outcome
 from dcosnet.testing.store_rig import StoreRig
 
@@ -215,15 +220,15 @@ def test_damage_is_reported(tmp_path):
     """Loudly, with the place where the old file is; and the keys before it serve."""
     rig = StoreRig(tmp_path)
     for key in ("a", "b", "c"):
-        at = rig.journal.size
+        at = rig.store.journal.log.size
         rig.store.write({key: b"1"}, DURABLE)
         rig.turn()
         if key == "b":
             bad = at
     rig.stop()
-    data = bytearray(rig.journal.path.read_bytes())
+    data = bytearray(rig.store.journal.path.read_bytes())
     data[bad + 15] ^= 0xFF
-    rig.journal.path.write_bytes(data)
+    rig.store.journal.path.write_bytes(data)
     with capturedLogs() as events:
         rig.start()
     assert [event["log_level"].name for event in events] == ["critical", "info"]
@@ -238,7 +243,7 @@ def test_a_torn_tail_is_reported(tmp_path):
     rig = StoreRig(tmp_path)
     rig.store.write({"a": b"1"}, DURABLE)
     rig.stop()
-    with rig.journal.path.open("ab") as file:
+    with rig.store.journal.path.open("ab") as file:
         file.write(b"\xf5kv1 and no more")
     with capturedLogs() as events:
         rig.start()
@@ -263,12 +268,202 @@ def test_entries_and_writes_are_counted(rig):
     assert sample(rig, "namespace_bytes") == 4
 
 
+def heard(rig, owner, version, values, generation=1, since=0, lifetime=LEASE, **more):
+    """What a peer tells of an owner."""
+    entries = {}
+    for key, value in values.items():
+        stamp = Stamp(1_700_000_000_000 + version, 0, owner)
+        entries[key] = None if value is None else Entry(key, owner, value, lifetime, version, stamp, stamp)
+    return rig.store.take(Delta(owner, generation, since, version, entries, **more))
+
+
+def test_what_a_peer_tells_is_read_and_followed(rig):
+    """As if it had been written here; and again is no news."""
+    reader, told = Reader(), []
+    rig.store.subscribe("", reader.receive)
+    end = rig.store.follow(told.append)
+    rig.turn()
+    assert heard(rig, "b", 1, {"k": b"1"})
+    assert not heard(rig, "b", 1, {"k": b"1"})
+    assert rig.store.known()["b"] == Known(1, 1)
+    rig.turn()
+    assert reader.calls[1:] == [frozenset({"k"})]
+    assert told == ["b"]
+    end()
+    end()
+    heard(rig, "b", 2, {"k": b"2"})
+    assert told == ["b"]
+
+
+def test_what_a_peer_tells_of_this_node_is_not_taken(rig):
+    """It is the only one who writes here."""
+    rig.store.write({"k": b"1"}, LEASE)
+    assert not heard(rig, "a", 99, {"k": b"2"}, generation=1 << 60)
+    assert value(rig, "k") == b"1"
+
+
+@pytest.mark.parametrize(
+    ("owner", "key", "data", "limit"),
+    [
+        ("b", "k" * 513, b"", "key"),
+        ("b", "k", bytes((1 << 20) + 1), "value"),
+        ("b" * 129, "k", b"", "owners"),
+        ("", "k", b"", "owners"),
+    ],
+)
+def test_what_a_peer_tells_is_bounded(rig, owner, key, data, limit):
+    """One sentence, nothing taken, counted; who was within the limits is not harmed."""
+    with pytest.raises(PeerError, match=r"was not taken: .* ") as caught:
+        heard(rig, owner, 1, {"fits": b"", key: data})
+    assert "\n" not in str(caught.value)
+    assert rig.store.entries() == {}
+    assert owner not in rig.store.known()
+    assert sample(rig, "refused_deltas_total", limit=limit) == 1
+    assert heard(rig, "c", 1, {"k": b"1"})
+
+
+def test_a_peers_namespace_has_the_bounds_of_our_own(rig):
+    """64 MiB and 65 536 keys, with what is known of it already."""
+    assert heard(rig, "b", 1, {str(index): b"" for index in range(65_536)})
+    with pytest.raises(PeerError, match="65536 keys"):
+        heard(rig, "b", 2, {"more": b""}, since=1)
+    assert heard(rig, "b", 2, {"0": None, "more": b""}, since=1)
+    with pytest.raises(PeerError, match="bytes together"):
+        heard(rig, "c", 1, {f"{index:04}": bytes(1 << 20) for index in range(64)})
+    assert sample(rig, "refused_deltas_total", limit="keys") == 1
+    assert sample(rig, "refused_deltas_total", limit="namespace") == 1
+
+
+@pytest.mark.parametrize(("generation", "since", "version", "told"), [(2, 0, 1, 2), (1, 3, 4, 3), (2, 0, -1, -1)])
+def test_a_delta_that_contradicts_itself_is_not_taken(rig, generation, since, version, told):
+    """An entry of a version that it does not lead over would never be passed on."""
+    heard(rig, "b", 3, {"k": b"1"})
+    stamp = Stamp(1, 0, "b")
+    with pytest.raises(PeerError, match="was not taken"):
+        rig.store.take(Delta("b", generation, since, version, {"x": Entry("x", "b", b"", LEASE, told, stamp, stamp)}))
+    assert sample(rig, "refused_deltas_total", limit="form") == 1
+    assert rig.store.known()["b"] == (1, 3)
+
+
+def test_owners_are_bounded(rig):
+    """A peer may invent names; it does not fill the memory with them."""
+    for index in range(8191):
+        heard(rig, f"n{index}", 1, {})
+    with pytest.raises(PeerError, match="8192 owners are known already"):
+        heard(rig, "more", 1, {})
+    assert rig.store.forget("n0")
+    assert heard(rig, "more", 1, {})
+
+
+def test_leases_of_a_former_generation_end_after_ten_seconds(rig):
+    """However often it begins anew meanwhile; and not those of one that settled in time."""
+    heard(rig, "b", 1, {"k": b"1"}, settled=True)
+    heard(rig, "c", 1, {"l": b"1"}, settled=True)
+    heard(rig, "b", 1, {}, generation=2)
+    heard(rig, "c", 1, {}, generation=2)
+    rig.clock.advance(6)
+    heard(rig, "c", 2, {"m": b"1"}, generation=2, since=1, settled=True)
+    assert (value(rig, "k"), value(rig, "l"), value(rig, "m")) == (b"1", None, b"1")
+    heard(rig, "b", 1, {}, generation=3)
+    heard(rig, "c", 1, {}, generation=3)
+    rig.clock.advance(3.9)
+    assert (value(rig, "k"), value(rig, "m")) == (b"1", b"1")
+    rig.clock.advance(0.1)
+    assert (value(rig, "k"), value(rig, "m")) == (None, b"1")
+    rig.clock.advance(6)
+    assert value(rig, "m") is None
+
+
+def written(rig, owner, ahead, version=1):
+    """A value of a peer whose clock is ahead of this host's by some seconds."""
+    stamp = Stamp(int((rig.now + ahead) * 1000), 0, owner)
+    data = b"%d" % ahead
+    return rig.store.take(
+        Delta(owner, 1, version - 1, version, {"k": Entry("k", owner, data, LEASE, version, stamp, stamp)})
+    )
+
+
+def test_an_entry_of_a_clock_that_is_far_ahead_loses_until_its_time_comes(rig):
+    """Whoever sets his clock wrong does not rule over a key; and alone he is seen, and kept."""
+    written(rig, "fast", 3600)
+    assert value(rig, "k") == b"3600"
+    written(rig, "b", 5)
+    assert value(rig, "k") == b"5"
+    assert sample(rig, "ahead_entries") == 1
+    assert sample(rig, "leaps_total") == 1
+    for seconds, expected in ((3580, b"5"), (9, b"5"), (1, b"3600")):
+        rig.now += seconds
+        rig.clock.advance(1)
+        assert value(rig, "k") == expected
+    assert sample(rig, "ahead_entries") == 0
+    assert not rig.clock.getDelayedCalls()
+    rig.store.write({"k": b"mine"}, LEASE)
+    assert value(rig, "k") == b"mine"
+
+
+def test_two_clocks_that_are_ahead_are_compared_with_each_other(rig):
+    """What both say is out of the question only where somebody else says something."""
+    written(rig, "b", 3600)
+    written(rig, "c", 7200)
+    assert value(rig, "k") == b"7200"
+    written(rig, "c", 20, version=2)
+    assert value(rig, "k") == b"3600"
+    written(rig, "c", 5, version=3)
+    assert value(rig, "k") == b"5"
+    heard(rig, "b", 2, {"k": None}, since=1)
+    assert sample(rig, "ahead_entries") == 0
+
+
+@pytest.mark.parametrize("ahead", [-5, 0, 5, 9.5, 11, 3600])
+def test_a_write_is_never_ignored(rig, ahead):
+    """It is later than all that was read of its key, also when the host's clock goes back or what was ahead is not."""
+    written(rig, "b", ahead)
+    rig.now -= 3
+    rig.store.write({"k": b"mine"}, LEASE)
+    assert value(rig, "k") == b"mine"
+    rig.now += 3600
+    rig.clock.advance(1)
+    rig.store.write({"k": b"mine again"}, LEASE)
+    assert value(rig, "k") == b"mine again"
+
+
+def test_stopping_leaves_no_timer(rig):
+    """Also while leases of a former generation are shown, an entry is ahead, or the disk refuses copies."""
+    heard(rig, "b", 1, {"k": b"1"})
+    heard(rig, "b", 1, {}, generation=2)
+    written(rig, "c", 3600)
+    rig.disk.refuse = {"create": errno.EIO}
+    heard(rig, "d", 1, {"k": b"1"}, lifetime=DURABLE)
+    rig.turn()
+    rig.disk.refuse = {}
+    clock, store = rig.clock, rig.store
+    assert len(clock.getDelayedCalls()) == 3
+    rig.restart()
+    late = SimpleNamespace(store=store, now=rig.now)
+    heard(late, "b", 1, {}, generation=3)
+    written(late, "e", 3600)
+    heard(late, "f", 1, {"k": b"1"}, lifetime=DURABLE)
+    assert not clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize("state", MemberState)
+def test_leases_of_the_dead_are_gone_at_once(rig, state):
+    """Of who is unreachable they stay: traffic is steered elsewhere."""
+    heard(rig, "b", 1, {"k": b"1"})
+    rig.store.judge("b", state)
+    gone = state in (MemberState.DEAD, MemberState.LEFT)
+    assert value(rig, "k") == (None if gone else b"1")
+    rig.store.judge("b", MemberState.ALIVE)
+    assert rig.store.known()["b"] == ((1, 0) if gone else (1, 1))
+
+
 def test_nothing_is_written_before_the_start(tmp_path):
     """The generation is not known yet; reading and subscribing do no harm."""
     rig = StoreRig(tmp_path)
     rig.stop()
-    rig.journal = type(rig.journal)(rig.directory, rig.disk)
-    store = type(rig.store)("a", rig.journal, lambda: rig.now, lambda run: None, rig._in_thread)
+    store = type(rig.store)(
+        "a", rig.directory, rig.disk, lambda: rig.now, lambda run: None, rig.clock.callLater, rig._in_thread
+    )
     assert store.entries() == {}
     with pytest.raises(AssertionError, match="before the store was started"):
         store.write({"k": b"1"}, LEASE)

@@ -10,13 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcosnet.kv.namespace import Delta
 from dcosnet.kv.store import LimitError, Store
+from dcosnet.model.delta import NOTHING, Delta, Known
 from dcosnet.model.entry import Entry, Lifetime
 from dcosnet.model.stamp import Stamp
 
+WHOLE = 1 << 40
+"""A limit that cuts nothing."""
+
 LEASE, DURABLE = Lifetime.LEASE, Lifetime.DURABLE
 OWNERS = ("a", "b", "c")
+FAR = 1 << 60
 
 keys = st.sampled_from(["k1", "k2", "k3"])
 writes = st.tuples(
@@ -25,24 +29,41 @@ writes = st.tuples(
     st.sampled_from(Lifetime),
     st.integers(0, 5),
 )
-restarts = st.tuples(st.sampled_from(OWNERS), st.none(), st.none(), st.none())
+restarts = st.tuples(st.sampled_from(OWNERS), st.none(), st.none(), st.just(0))
+settles = st.tuples(st.sampled_from(OWNERS), st.none(), st.none(), st.just(1))
 
 
 @st.composite
 def histories(draw):
     """Deltas of several owners as they made them, each in order; some begin a new generation."""
     stores = {owner: Store(owner) for owner in OWNERS}
+    for store in stores.values():
+        store.begin(1, 0, {})
     deltas = []
-    for counter, (owner, changes, lifetime, at) in enumerate(draw(st.lists(writes | restarts, max_size=20))):
+    for counter, (owner, changes, lifetime, at) in enumerate(draw(st.lists(writes | restarts | settles, max_size=20))):
         store = stores[owner]
-        if changes is None:
-            durable = {key: one for key, one in store.own.entries.items() if one.lifetime is DURABLE}
-            delta = Delta(owner, store.own.generation + 1, 0, store.own.version + 1, durable)
-            store.take(delta)
+        known = Known(store.own.generation, store.own.version)
+        if changes is not None:
+            store.write(changes, lifetime, Stamp(at, counter, owner))
+        elif at:
+            store.settle()
+        else:
+            store.begin(store.own.generation + 1, store.own.version, store.own.durable())
+        delta = store.missing(owner, known, WHOLE)
+        if delta is not None:
             deltas.append(delta)
-        elif (step := store.write(changes, lifetime, Stamp(at, counter, owner))) is not None:
-            deltas.append(step.delta)
+    # What is shown of a former generation is no function of what is known.
+    for owner, store in stores.items():
+        if not store.own.settled:
+            known = Known(store.own.generation, store.own.version)
+            store.settle()
+            deltas.append(store.missing(owner, known, WHOLE))
     return deltas
+
+
+def take(store, delta):
+    news = store.take(delta, FAR)
+    return frozenset() if news is None else news.changed
 
 
 def follow(deltas):
@@ -50,21 +71,16 @@ def follow(deltas):
     store = Store("z")
     for _ in range(len(deltas) + 1):
         for delta in deltas:
-            store.take(delta)
+            store.take(delta, FAR)
     return store
-
-
-def frontier(store):
-    return {name: (one.generation, one.version) for name, one in store._namespaces.items() if one.version}
 
 
 def model(store):
     """The live view by definition: from the namespaces, with no index."""
     found = {}
     for namespace in store._namespaces.values():
-        for key, entry in namespace.entries.items():
-            if entry.lifetime is LEASE and entry.owner in store._unreachable:
-                continue
+        for key, entry in {**namespace.former, **namespace.entries}.items():
+            assert entry.lifetime is DURABLE or not namespace.dead
             if key not in found or (entry.written, entry.owner) > (found[key].written, found[key].owner):
                 found[key] = entry
     return found
@@ -76,25 +92,9 @@ def test_the_order_of_hearing_makes_no_difference(deltas, seed):
     shuffled = [*deltas, *deltas]
     random.Random(seed).shuffle(shuffled)
     one, other = follow(deltas), follow(shuffled)
-    assert frontier(one) == frontier(other)
+    assert one.known == other.known
     assert one.live == other.live
     assert one.counts == other.counts
-
-
-@given(deltas=histories(), data=st.data())
-def test_content_is_a_function_of_what_is_known(deltas, data):
-    """Two stores that know the same versions hold the same, however each came there."""
-    heard = data.draw(st.lists(st.sampled_from(deltas), max_size=20)) if deltas else []
-    store = Store("z")
-    for delta in heard:
-        store.take(delta)
-    expected = Store("z")
-    for owner, (generation, version) in frontier(store).items():
-        for delta in deltas:
-            if delta.owner == owner and (delta.generation, delta.version) <= (generation, version):
-                expected.take(delta)
-    assert frontier(store) == frontier(expected)
-    assert store.live == expected.live
 
 
 @given(deltas=histories())
@@ -102,23 +102,26 @@ def test_taking_the_same_again_changes_nothing(deltas):
     """Merging is idempotent, also for what is long outdated: nothing comes back."""
     store = follow(deltas)
     before = dict(store.live)
-    assert [store.take(delta) for delta in deltas] == [frozenset()] * len(deltas)
+    assert [store.take(delta, FAR) for delta in deltas] == [None] * len(deltas)
     assert store.live == before
 
 
-@given(deltas=histories(), toggles=st.lists(st.tuples(st.integers(0, 20), st.sampled_from(OWNERS), st.booleans())))
-def test_the_live_view_equals_its_definition(deltas, toggles):
+@given(deltas=histories(), judged=st.lists(st.tuples(st.integers(0, 20), st.sampled_from(OWNERS), st.booleans())))
+def test_the_live_view_equals_its_definition(deltas, judged):
     """After every step; and the keys told as changed are exactly those whose live entry differs."""
-    store, own = Store("a"), Store("a")
-    assert own.live == {}
+    store = Store("z")
     for position, delta in enumerate([*deltas, None]):
-        for at, owner, reachable in toggles:
+        for at, owner, dead in judged:
             if at == position:
                 before = dict(store.live)
-                _check_told(before, store, store.reach(owner, reachable))
+                _check_told(before, store, store.judge(owner, dead))
         if delta is not None:
             before = dict(store.live)
-            _check_told(before, store, store.take(delta))
+            _check_told(before, store, take(store, delta))
+            before = dict(store.live)
+            if store.passing(delta.owner):
+                _check_told(before, store, store.expire(delta.owner))
+                assert not store.passing(delta.owner)
 
 
 def _check_told(before, store, changed):
@@ -152,36 +155,45 @@ def test_a_gap_is_not_taken():
     """What was missed might have deleted a key that the delta does not speak of."""
     entry = Entry("k", "b", b"1", LEASE, 2, Stamp(1, 0, "b"), Stamp(1, 0, "b"))
     store = Store("a")
-    assert store.take(Delta("b", 0, 1, 2, {"k": entry})) == frozenset()
-    assert store.take(Delta("b", 1, 1, 2, {"k": entry})) == frozenset()
+    assert store.take(Delta("b", 0, 1, 2, {"k": entry}), FAR) is None
+    assert store.take(Delta("b", 1, 1, 2, {"k": entry}), FAR) is None
     assert store.live == {}
 
 
-def test_a_lease_of_an_unreachable_owner_gives_way_to_an_older_entry():
-    """And comes back with its owner, without being sent again."""
+def test_a_lease_of_a_dead_owner_gives_way_to_an_older_entry():
+    """And does not come back with its owner before he has told it again."""
     store, other = Store("a"), Store("b")
+    other.begin(1, 0, {})
     store.write({"k": b"mine"}, LEASE, Stamp(1, 0, "a"))
-    store.take(other.write({"k": b"theirs"}, LEASE, Stamp(2, 0, "b")).delta)
+    other.write({"k": b"theirs"}, LEASE, Stamp(2, 0, "b"))
+    take(store, other.missing("b", NOTHING, WHOLE))
     assert store.live["k"].value == b"theirs"
-    assert store.reach("b", False) == {"k"}
+    assert store.judge("b", True) == {"k"}
     assert store.live["k"].value == b"mine"
-    assert store.reach("b", True) == {"k"}
+    assert store.judge("b", False) == frozenset()
+    assert store.known["b"] == (1, 0)
+    assert take(store, other.missing("b", store.known["b"], WHOLE)) == {"k"}
     assert store.live["k"].value == b"theirs"
+    assert store.known["b"] == (1, 1)
 
 
-def test_a_durable_entry_outlives_the_reach_of_its_owner():
+def test_a_durable_entry_outlives_its_owner():
     """Only leases say that somebody is there."""
     store, other = Store("a"), Store("b")
-    store.take(other.write({"k": b"1"}, DURABLE, Stamp(1, 0, "b")).delta)
-    assert store.reach("b", False) == frozenset()
+    other.begin(1, 0, {})
+    other.write({"k": b"1"}, DURABLE, Stamp(1, 0, "b"))
+    take(store, other.missing("b", NOTHING, WHOLE))
+    assert store.judge("b", True) == frozenset()
     assert "k" in store.live
 
 
 def test_an_older_write_changes_nothing_live():
     """Nobody is told of an entry that he would not see."""
     store, other = Store("a"), Store("b")
+    other.begin(1, 0, {})
     store.write({"k": b"new"}, LEASE, Stamp(2, 0, "a"))
-    assert store.take(other.write({"k": b"old"}, LEASE, Stamp(1, 0, "b")).delta) == frozenset()
+    other.write({"k": b"old"}, LEASE, Stamp(1, 0, "b"))
+    assert take(store, other.missing("b", NOTHING, WHOLE)) == frozenset()
     assert store.live["k"].value == b"new"
 
 

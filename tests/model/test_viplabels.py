@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dcosnet.model import viplabels
 from dcosnet.model.names import usable
 from dcosnet.model.net import Address, Protocol
-from dcosnet.testing.strategies import addresses, frameworks, ports, protocols, vip_keys, vip_labels, vip_names
+from dcosnet.testing.strategies import frameworks, ports, protocols, vip_addresses, vip_keys, vip_labels, vip_names
 
 
 @given(name=vip_names, port=ports)
@@ -18,7 +18,7 @@ def test_a_name_is_kept_as_it_is_written(name: str, port: int) -> None:
     assert viplabels.parse(f"{name}:{port}") == viplabels.VipLabel(port, name=name)
 
 
-@given(address=addresses(), port=ports)
+@given(address=vip_addresses, port=ports)
 def test_an_address_is_read_as_an_address(address: Address, port: int) -> None:
     """IPv6 needs no brackets: the port is after the last colon."""
     assert viplabels.parse(f"{address}:{port}") == viplabels.VipLabel(port, address=address)
@@ -57,6 +57,23 @@ def test_a_vip_name_is_one_that_dns_takes(key: viplabels.VipKey) -> None:
     elif name is not None:
         assert usable(name)
         assert name == f"{viplabels.hash_text(key)}.{viplabels.ZONE}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0.0.0.0:80",
+        "224.0.0.1:80",
+        "239.1.2.3:80",
+        "255.255.255.255:80",
+        ":::80",
+        "ff02::1:80",
+    ],
+)
+def test_an_address_that_nothing_can_connect_to_is_no_vip(text: str) -> None:
+    """For a task of Mesos as for a service in a file: 0.0.0.0 as a VIP would take every connection of a host."""
+    with pytest.raises(ValueError, match="nothing can connect to"):
+        viplabels.parse(text)
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,11 @@ import pytest
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from dcosnet.interfaces import ITaskSource, IToolbox, IViews, IZone
+from dcosnet.interfaces import IMembership, ITaskSource, IToolbox, IViews, IZone
 from dcosnet.io.turns import Turns
 from dcosnet.model.cell import Cell
 from dcosnet.model.facts import Problem, SourceStatus
+from dcosnet.model.member import Member
 from dcosnet.model.net import Protocol
 from dcosnet.model.node import Node
 from dcosnet.model.provenance import Provenance
@@ -26,6 +27,7 @@ from dcosnet.model.stamp import Stamp
 from dcosnet.model.task import Health, Port, Task, TaskId
 from dcosnet.model.vip import Backend, Vip, VipKey
 from dcosnet.model.zone import Record, RecordType, Srv, Zone, address_record, apex_records
+from dcosnet.testing.fake_membership import FakeMembership
 
 NAME = "web.shop.l4lb.thisdcos.directory"
 
@@ -38,6 +40,12 @@ class FakeViews:
     snapshot: Cell[Snapshot]
     vips: Cell[Mapping[str, Vip]]
     unsynced: Cell[str | None]
+    asked: list[int] = attrs.field(factory=list)
+
+    def refresh(self) -> int:
+        """Numbers from 1."""
+        self.asked.append(len(self.asked) + 1)
+        return self.asked[-1]
 
 
 @implementer(IZone)
@@ -152,7 +160,7 @@ def toolbox(clock: Clock, turns: Turns, shop: SimpleNamespace, tmp_path: Path) -
         reactor=clock,
         node=node,
         state_dir=tmp_path,
-        offered={IViews: views},
+        offered={IViews: views, IMembership: FakeMembership([Member("host-a", (node.address,))], turns.later)},
         contributed={IZone: [shop.l4lb, shop.localhost], ITaskSource: [shop.source]},
         ready={"views": None, "dns": "not listening yet"},
         facts={"dns": {"listen": ["127.0.0.1:8053"]}},

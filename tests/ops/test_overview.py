@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcosnet.interfaces import ITaskSource, IViews, IZone
+from dcosnet.interfaces import IMembership, ITaskSource, IViews, IZone
 from dcosnet.model.facts import Problem, SourceStatus
+from dcosnet.model.member import Accusation, Member, MemberDetail, MemberState, Refusal
 from dcosnet.model.net import Protocol
 from dcosnet.model.node import Node
 from dcosnet.model.provenance import Provenance
@@ -81,6 +82,8 @@ def everywhere(text: str) -> Overview:
         [Owned(task, text, stamp)],
         [(text, SourceStatus(False, text, problems=(Problem(text, text),)))],
         [Zone(text, {}, text)],
+        [(Member(text, (HOST,)), MemberDetail(accused_by=(Accusation(text, text, 1.0),), problem=text))],
+        [Refusal(text, text, text, theirs=True, age=1.0)],
     )
 
 
@@ -96,8 +99,8 @@ def test_no_text_becomes_markup(text: str) -> None:
     "text", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "'&lt;", "</style>", "{0}"]
 )
 def test_markup_is_shown_as_text(text: str) -> None:
-    """All fifteen places show it as it was written, and none runs it."""
-    assert Reading(page(everywhere(text))).text.count(text) >= 15
+    """All twenty places show it as it was written, and none runs it."""
+    assert Reading(page(everywhere(text))).text.count(text) >= 20
 
 
 def test_the_page_loads_and_runs_nothing() -> None:
@@ -113,7 +116,11 @@ def test_the_page_loads_and_runs_nothing() -> None:
 
 def test_the_shop_is_seen_at_a_glance(toolbox) -> None:
     """Parts with reasons, VIPs with addresses and backends, tasks, problems of sources, zones with counts."""
-    resource = Page(toolbox, toolbox[IViews], toolbox.all(IZone), toolbox.all(ITaskSource), lambda: 65.0)
+    membership = toolbox[IMembership]
+    membership.put(Member("host-b", (HOST,), MemberState.UNREACHABLE))
+    membership.fares["host-b"] = MemberDetail(7.0, accused_by=(Accusation("host-c", "silent", 9.0),), problem="late")
+    membership.refused = [Refusal("10.0.0.9:1", "identity", "its certificate is host-x's", theirs=False, age=3.0)]
+    resource = Page(toolbox, toolbox[IViews], toolbox.all(IZone), toolbox.all(ITaskSource), membership, lambda: 65.0)
     reply = get(resource)
     assert reply.content_type == "text/html; charset=utf-8"
     assert reply.headers["content-security-policy"] == CONTENT_SECURITY_POLICY
@@ -122,6 +129,7 @@ def test_the_shop_is_seen_at_a_glance(toolbox) -> None:
         "host-a", "1.2.3", "up 1m 5s", "not ready: dns", "not listening yet",
         "web.shop.l4lb.thisdcos.directory:8000", "127.11.3.4", "127.0.0.1:8002 unhealthy",
         "port 0 is not usable", "not heard", "web.1@host-a", "files on host-a",
+        "unreachable", "host-c: silent, 9s", "late", "its certificate is host-x's",
     ):  # fmt: skip
         assert told in text
 
@@ -143,7 +151,7 @@ def test_what_a_part_could_not_do_is_told_beside_its_state() -> None:
 
 def test_an_empty_node_has_a_page() -> None:
     """Nothing yet is no error."""
-    assert Reading(page(Overview(Node("n", HOST), 0.0, {}))).text.count("None.") == 5
+    assert Reading(page(Overview(Node("n", HOST), 0.0, {}))).text.count("None.") == 6
 
 
 def test_long_tables_are_cut_and_say_so() -> None:

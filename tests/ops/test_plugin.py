@@ -21,9 +21,9 @@ from zope.interface import implementer
 
 from dcosnet.errors import ConfigError
 from dcosnet.interfaces import IMetrics, IRestResource
+from dcosnet.io.listening import ListenError
 from dcosnet.model.metric import Metric, Sample
 from dcosnet.model.rest import RestReply, RestRequest
-from dcosnet.ops.listening import ListenError
 from dcosnet.ops.plugin import Settings, make_part
 
 

@@ -10,7 +10,7 @@ import attrs
 import pytest
 from twisted.internet.protocol import ServerFactory
 
-from dcosnet.interfaces import IRestResource, ITaskSource, IViews, IZone
+from dcosnet.interfaces import IMembership, IRestResource, ITaskSource, IViews, IZone
 from dcosnet.model.facts import Problem, SourceStatus
 from dcosnet.model.metric import Histogram, Metric, Sample
 from dcosnet.ops.connections import Bounded
@@ -18,14 +18,16 @@ from dcosnet.ops.counts import OpsMetrics
 from dcosnet.ops.http import Counts, encode
 from dcosnet.ops.rest.hosts import Hosts
 from dcosnet.ops.rest.livez import Live
+from dcosnet.ops.rest.members import Members
 from dcosnet.ops.rest.metrics import Metrics, make_registry
+from dcosnet.ops.rest.nodes import Nodes
 from dcosnet.ops.rest.page import Page
 from dcosnet.ops.rest.readyz import Ready
 from dcosnet.ops.rest.records import Records
 from dcosnet.ops.rest.services import Services
 from dcosnet.ops.rest.sources import Sources
 from dcosnet.ops.rest.status import Status
-from dcosnet.ops.rest.tasks import Tasks
+from dcosnet.ops.rest.tasks import Tasks, label_problems
 from dcosnet.ops.rest.version import Version
 from dcosnet.ops.rest.vips import Vips
 from dcosnet.testing.contracts.rest import RestResourceContract, ask, get
@@ -44,18 +46,20 @@ def make(toolbox) -> dict[str, IRestResource]:
         Services(zones),
         Tasks(views),
         Sources(sources),
+        Members("host-a", toolbox[IMembership]),
+        Nodes(views, toolbox.reactor),
         Status(toolbox, lambda: 12.5),
         Live(),
         Ready(toolbox),
         Metrics(make_registry([OpsMetrics(toolbox, Counts(), Bounded(ServerFactory()))])),
-        Page(toolbox, views, zones, sources, lambda: 12.5),
+        Page(toolbox, views, zones, sources, toolbox[IMembership], lambda: 12.5),
     ]
     return {resource.path: resource for resource in resources}
 
 
 PATHS = [
-    "/", "/livez", "/metrics", "/readyz", "/v1/hosts/<name>", "/v1/records", "/v1/services/<name>",
-    "/v1/sources", "/v1/status", "/v1/tasks", "/v1/version", "/v1/vips",
+    "/", "/livez", "/metrics", "/readyz", "/v1/hosts/<name>", "/v1/members", "/v1/nodes", "/v1/records",
+    "/v1/services/<name>", "/v1/sources", "/v1/status", "/v1/tasks", "/v1/version", "/v1/vips",
 ]  # fmt: skip
 
 
@@ -198,6 +202,16 @@ def test_tasks_tell_what_their_source_could_not_use(toolbox, shop: SimpleNamespa
     assert first["problems"] == [{"label": None, "reason": "ports: port 70000 is not between 1 and 65535"}]
 
 
+def test_a_label_that_its_source_tells_of_as_well_is_told_once(toolbox, shop: SimpleNamespace) -> None:
+    """Mesos tells of its labels, so that they are seen among the sources too."""
+    resource = Tasks(toolbox[IViews])
+    before = json.loads(encode(get(resource).body))
+    (key,) = (key for key, owned in shop.snapshot.value.tasks.items() if label_problems(owned.value))
+    problems = tuple(Problem(key, each["reason"]) for each in label_problems(shop.snapshot.value.tasks[key].value))
+    source = attrs.evolve(shop.source, told=SourceStatus(True, "", problems=problems))
+    assert json.loads(encode(get(Tasks(toolbox[IViews], [source])).body)) == before
+
+
 def test_however_much_is_refused_the_reply_stays_bounded(toolbox, shop: SimpleNamespace) -> None:
     """What is left out is counted."""
     key = min(shop.snapshot.value.tasks)
@@ -209,6 +223,8 @@ def test_however_much_is_refused_the_reply_stays_bounded(toolbox, shop: SimpleNa
     (told,) = json.loads(encode(get(Sources([source])).body))
     assert len(encode(told)) < 70_000
     assert told["problems"][-1]["reason"] == "50 more problems are not shown"
+    (told,) = json.loads(encode(get(Sources([attrs.evolve(source, told=attrs.evolve(source.told, more=7))])).body))
+    assert told["problems"][-1]["reason"] == "57 more problems are not shown"
 
 
 def test_sources_tell_what_they_could_not_use(resources) -> None:

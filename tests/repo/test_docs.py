@@ -16,6 +16,7 @@ from dcosnet.config.merge import read
 from dcosnet.config.node import NodeSettings
 from dcosnet.interfaces import IMetrics
 from dcosnet.model.net import parse_address
+from dcosnet.ops.registries import REGISTRIES
 from dcosnet.plugins import builtin
 from dcosnet.sources.files.services import parse
 from dcosnet.sources.services import Reader
@@ -82,7 +83,7 @@ def test_the_reference_tells_every_setting_and_no_other() -> None:
         table: set(re.findall(r"^``(\w+)``$", text, re.MULTILINE))
         for table, text in zip(sections[::2], sections[1::2], strict=True)
     }
-    always = {"kv", "membership", "views"}  # they have nothing to set
+    always = {"kv", "views"}  # they have nothing to set
     assert told == {table: fields(table) for table in {"node", *TABLES} - always}
     assert not any(fields(table) for table in always)
 
@@ -124,6 +125,9 @@ def test_every_metric_is_documented_and_no_other(tmp_path: Path) -> None:
     given |= {f"dcosnet_{name}" for name in ops_families()}
     page = (ROOT / "docs" / "operations" / "metrics.rst").read_text()
     assert set(re.findall(r"\bdcosnet_[a-z0-9_]+", page)) == given
+    # And what dcos-net's registries are made of; that it is given is said by the page having no other names.
+    aliases = {(registry, alias.name, alias.source) for registry, some in REGISTRIES.items() for alias in some}
+    assert set(re.findall(r"^``(\w+)`` +``(\w+)`` +``(dcosnet_\w+)``", page, re.MULTILINE)) == aliases
 
 
 def ops_families() -> set[str]:

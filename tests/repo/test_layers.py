@@ -25,10 +25,16 @@ SHELLS = frozenset({
 # Names that mean a core elsewhere.
 SHELLS_BY_PATH = frozenset(
     {
+        "kv.copier",
+        "kv.copies",
+        "kv.log",
+        "gossip.addressbook",
+        "gossip.membership",
         "sources.files.probe",
         "sources.mesos.access",
         "sources.mesos.lookup",
         "sources.mesos.pause",
+        "sources.mesos.polled",
         "sources.mesos.stream",
     }
 )

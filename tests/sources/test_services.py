@@ -74,7 +74,7 @@ BASE = '[[service]]\nname = "web"\ngroup = "shop"\n'
         ('ports = [{ port = 1, vip = "/...:80" }]', "the name has no letter or digit"),
         ('ports = [{ port = 1, vip = "/web:65536" }]', "port 65536 is not between 1 and 65535"),
         ('ports = [{ port = 80, vip = "10.0.0.1:80" }]', "VIP '10.0.0.1:80' points at itself"),
-        ('ports = [{ port = 80, vip = "0.0.0.0:80" }]', "nothing can connect to VIP '0.0.0.0:80'"),
+        ('ports = [{ port = 80, vip = "0.0.0.0:80" }]', "VIP label '0.0.0.0:80': nothing can connect to 0.0.0.0"),
         ('ports = [{ port = 80, vip = "/' + "a." * 120 + ':80" }]', "makes a name too long for DNS"),
         ('address = "10.1"', "'10.1' is not an IPv4 or IPv6 address"),
         ('address = "0.0.0.0"', "nothing can connect to 0.0.0.0"),

@@ -7,19 +7,14 @@ also in a full run, because that is the kernel's to grant.
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 from daemon import PATIENCE, PAUSE, Daemon
+from namespace import Namespace
 
 pytestmark = pytest.mark.system
-
-USER = [] if os.geteuid() == 0 else ["--map-root-user"]
 
 CONFIG = """
 [node]
@@ -40,44 +35,6 @@ def service(name: str, port: int, vip: str, protocol: str = "tcp") -> str:
         f'[[service]]\nname = "{name}"\ngroup = "shop"\naddress = "127.0.0.1"\n'
         f'ports = [{{ port = {port}, vip = "{vip}", protocol = "{protocol}" }}]\n'
     )
-
-
-class Namespace:
-    """A network namespace that lives as long as the process that was started in it."""
-
-    def __init__(self, unshare: str, nsenter: str) -> None:
-        self._nsenter = nsenter
-        self._spawned: list[subprocess.Popen[bytes]] = []
-        self._holder = subprocess.Popen([unshare, *USER, "--net", "sh", "-c", "echo; exec sleep 600"], stdout=-1)
-        assert self._holder.stdout is not None
-        self.there = self._holder.stdout.readline() == b"\n"
-
-    def prefix(self) -> list[str]:
-        """What runs a program in here."""
-        user = ["--user", "--preserve-credentials"] if USER else []
-        return [self._nsenter, "--target", str(self._holder.pid), *user, "--net"]
-
-    def run(self, command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*self.prefix(), *shlex.split(command)], capture_output=True, text=True, timeout=30, check=False
-        )
-
-    def python(self, text: str) -> str:
-        """What a program of Python prints in here."""
-        argv = [*self.prefix(), sys.executable, "-c", text]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
-
-    def spawn(self, *arguments: str) -> None:
-        """Start Python in here; it ends with the namespace."""
-        argv = [*self.prefix(), sys.executable, *arguments]
-        self._spawned.append(subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-
-    def close(self) -> None:
-        for process in self._spawned:
-            process.kill()
-            process.wait()
-        self._holder.kill()
-        self._holder.communicate()
 
 
 @pytest.fixture

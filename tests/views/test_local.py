@@ -16,7 +16,7 @@ from dcosnet.model.provenance import Provenance
 from dcosnet.model.stamp import Stamp
 from dcosnet.model.task import Port, Task, TaskId
 from dcosnet.testing import strategies
-from dcosnet.views.local import LocalKeys
+from dcosnet.views.local import MANY, LocalKeys
 from dcosnet.views.values import decode_leader, decode_task, encode_agent, encode_framework, encode_leader, encode_task
 
 HERE, THERE = ip_address("10.0.0.1"), ip_address("10.0.0.2")
@@ -73,6 +73,26 @@ def of(*tasks, **more):
     return Facts({task.id: task for task in tasks}, **more)
 
 
+@given(strategies.tasks)
+def test_what_this_node_wrote_it_need_not_decode(told):
+    """What is handed over is what every other node decodes, and belongs to this very value alone."""
+    rig = Rig("files")
+    changes = rig.tell("files", of(told))
+    value = changes[told.id.key]
+    assert rig.keys.written(told.id.key, value) == decode_task(value)
+    assert rig.keys.written(told.id.key, value) is None
+
+
+@pytest.mark.parametrize("later", [None, attrs.evolve(WEB, weight=2)])
+def test_what_was_written_since_is_not_taken_for_this(later):
+    """Nor what another node writes, though it may be the same."""
+    rig = Rig("files")
+    value = rig.tell("files", of(WEB))[WEB.id.key]
+    rig.tell("files", of(*([later] if later is not None else [])))
+    assert rig.keys.written(WEB.id.key, bytes(bytearray(value))) is None
+    assert not rig.keys._written, "what nobody asks for would stay"
+
+
 def test_a_poll_that_tells_nothing_new_writes_nothing():
     rig = Rig("files")
     assert rig.tell("files", of(WEB)) == {WEB.id.key: encode_task(WEB, {})}
@@ -122,6 +142,16 @@ def test_only_what_a_source_says_that_it_changed_is_looked_at():
 
 
 # --- the leading master's node ------------------------------------------------
+
+
+def test_changes_of_very_many_tasks_are_all_looked_at():
+    """As where a framework is renamed: they are walked through in steps, and those that are gone go, too."""
+    rig = Rig("mesos")
+    tasks = [attrs.evolve(WEB, id=TaskId("f", str(n))) for n in range(MANY + 2)]
+    rig.tell("mesos", of(*tasks))
+    renamed = [attrs.evolve(each, framework="other") for each in tasks[1:]]
+    rig.tell("mesos", of(*renamed, changed=frozenset(each.id for each in tasks)))
+    assert rig.store == {each.id.key: encode_task(each, {}) for each in renamed}
 
 
 def test_the_node_of_the_leading_master_tells_of_frameworks_agents_and_the_leader():

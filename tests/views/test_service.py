@@ -12,10 +12,9 @@ from zope.interface import implementer
 
 from dcosnet.interfaces import IKeyValue
 from dcosnet.io.turns import Turns
-from dcosnet.kv.namespace import Delta
 from dcosnet.kv.store import Store
 from dcosnet.kv.subscription import Subscription
-from dcosnet.model.cell import Cell
+from dcosnet.model.delta import Delta
 from dcosnet.model.entry import Entry, Lifetime
 from dcosnet.model.facts import Facts, Leader
 from dcosnet.model.member import Member
@@ -24,8 +23,9 @@ from dcosnet.model.node import Node
 from dcosnet.model.stamp import Stamp
 from dcosnet.model.task import Port, Task, TaskId
 from dcosnet.testing import strategies
+from dcosnet.testing.fake_membership import FakeMembership
 from dcosnet.views.service import Views
-from dcosnet.views.values import encode_leader, encode_task
+from dcosnet.views.values import decode_task, encode_leader, encode_node, encode_refresh, encode_task
 from dcosnet.views.zones import TASKS, ZOOKEEPER
 
 HERE, THERE = ip_address("10.0.0.1"), ip_address("10.0.0.2")
@@ -56,6 +56,7 @@ class MemoryStore:
 
     def __init__(self, later):
         self.core, self.later, self.readers, self.time = Store("host-a"), later, [], 0
+        self.room = 1000
 
     def _stamp(self, owner):
         self.time += 1
@@ -66,6 +67,11 @@ class MemoryStore:
             reader.note(changed, self.core.live)
 
     def write(self, changes, lifetime):
+        keys = self.core.own.entries.keys() | {key for key, value in changes.items() if value is not None}
+        if len(keys - {key for key, value in changes.items() if value is None}) > max(
+            self.room, len(self.core.own.entries)
+        ):
+            raise ValueError("no room")
         step = self.core.write(changes, lifetime, self._stamp("host-a"))
         if step is not None:
             self._tell(step.changed)
@@ -73,7 +79,11 @@ class MemoryStore:
     def hear(self, owner, values):
         stamp = self._stamp(owner)
         entries = {key: Entry(key, owner, value, Lifetime.LEASE, 1, stamp, stamp) for key, value in values.items()}
-        self._tell(self.core.take(Delta(owner, self.time, 0, 1, entries)))
+        news = self.core.take(Delta(owner, self.time, 0, 1, entries, settled=True), horizon=self.time)
+        self._tell(news.changed)
+
+    def settle(self):
+        self.core.settle()
 
     def get(self, key):
         return self.core.live.get(key)
@@ -89,11 +99,6 @@ class Source:
 
     def watch(self, sink):
         self.tell = sink
-
-
-class Membership:
-    def __init__(self, later):
-        self.members = Cell({"host-a": Member("host-a", (HERE,))}, later)
 
 
 class Fold:
@@ -114,13 +119,21 @@ class Fold:
 
 
 class Rig:
-    def __init__(self, *names, slice_size=2):
-        self.reactor = Reactor()
+    def __init__(self, *names, slice_size=2, unsynced=None):
+        self.reactor, self.wall = Reactor(), 1000.0
         later = Turns(self.reactor).later
-        self.store, self.membership, self.fold = MemoryStore(later), Membership(later), Fold()
+        self.store, self.fold = MemoryStore(later), Fold()
+        self.membership = FakeMembership([Member("host-a", (HERE,))], later, unsynced)
         self.sources = {name: Source(name) for name in names}
         self.views = Views(
-            Node("host-a", HERE), self.store, self.membership, self.sources.values(), [self.fold], later, slice_size
+            Node("host-a", HERE),
+            self.store,
+            self.membership,
+            self.sources.values(),
+            [self.fold],
+            later,
+            lambda: self.wall,
+            slice_size,
         )
         self.views.startService()
 
@@ -203,6 +216,54 @@ def test_names_are_denied_only_when_all_that_was_told_is_served():
     assert len(set(served)) > 3, served
 
 
+@pytest.mark.parametrize("sources", [(), ("files",), ("files", "mesos")])
+def test_the_store_is_settled_once_all_sources_have_told(sources):
+    """What this node said before its restart is void then; with no source that is at once."""
+    rig = Rig(*sources)
+    rig.settle()
+    assert rig.store.core.own.settled is (not sources)
+    for source in sources:
+        assert not rig.store.core.own.settled
+        rig.sources[source].tell(of(*MANY[:2]))
+        rig.turn()
+        assert not rig.store.core.own.settled
+        rig.settle()
+    assert rig.store.core.own.settled
+    assert len(rig.store.core.own.entries) == 1 + (2 if sources else 0)
+
+
+@pytest.mark.parametrize("backlog", range(1, 7))
+@pytest.mark.parametrize("own", range(1, 10))
+@pytest.mark.parametrize("first", ["hear", "tell"])
+def test_names_are_not_denied_while_another_nodes_keys_are_folded(backlog, own, first):
+    """Whichever of both ends first: a resolver would keep the denial of a name that comes with the next turn."""
+    rig = Rig("mesos")
+    rig.settle()
+    others = {each.id.key: encode_task(each, {}) for each in (task(f"b{n}") for n in range(backlog))}
+    steps = [lambda: rig.store.hear("host-b", others), lambda: rig.sources["mesos"].tell(of(*MANY[:own]))]
+    for step in steps if first == "hear" else reversed(steps):
+        step()
+    for _ in range(1000):
+        if rig.views.unsynced.value is None:
+            assert {each.id.key for each in MANY[:own]} <= rig.views.snapshot.value.tasks.keys()
+        if not rig.reactor.due:
+            break
+        rig.turn()
+    assert rig.views.unsynced.value is None
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_stopping_in_the_midst_does_not_say_that_all_is_known(turns):
+    """What was not folded is not absent; who asks in the last moment must not be told so."""
+    rig = Rig("mesos")
+    rig.sources["mesos"].tell(of(*MANY))
+    for _ in range(turns):
+        rig.turn()
+    rig.views.stopService()
+    rig.settle()
+    assert rig.views.unsynced.value is not None or len(rig.views.snapshot.value.tasks) == len(MANY)
+
+
 def test_that_something_is_missing_is_told_before_anything_is_gone():
     rig = Rig("mesos")
     rig.sources["mesos"].tell(of(*MANY))
@@ -257,6 +318,81 @@ def test_a_name_that_moves_between_the_tasks_of_another_node_keeps_an_address():
     always_named(rig)
 
 
+def metric(rig, name):
+    (family,) = [each for each in rig.views.collect() if each.name == f"dcosnet_views_{name}"]
+    return family.samples[0].value
+
+
+def test_what_the_store_has_no_room_for_is_written_once_there_is():
+    """A task that does not change for weeks must not wait so long for its name."""
+    rig = Rig("mesos")
+    rig.store.room = 6  # the node itself, and five
+    rig.sources["mesos"].tell(of(*MANY))
+    rig.settle()
+    assert len(rig.views.snapshot.value.tasks) == 5
+    assert (metric(rig, "refused_writes_total"), metric(rig, "refused_keys")) == (4, 4)
+    left = [each for each in MANY if each.id.key not in rig.views.snapshot.value.tasks]
+    gone = [each for each in MANY if each not in left][:3]
+    last = attrs.evolve(left[0], weight=5)
+    stay = [each for each in MANY if each not in (*gone, left[0])]
+    rig.sources["mesos"].tell(of(last, *stay, changed=frozenset(each.id for each in (*gone, last))))
+    rig.settle()
+    assert len(rig.views.snapshot.value.tasks) == 5
+    assert metric(rig, "refused_keys") == 1
+    rig.sources["mesos"].tell(of(last, *left[1:]))
+    rig.settle()
+    assert {each.value.id: each.value for each in rig.views.snapshot.value.tasks.values()} == {
+        each.id: each for each in (last, *left[1:])
+    }
+    assert metric(rig, "refused_keys") == 0
+
+
+def test_what_is_gone_while_it_waits_for_room_is_not_written():
+    rig = Rig("mesos")
+    rig.store.room = 6
+    rig.sources["mesos"].tell(of(*MANY))
+    rig.settle()
+    rig.sources["mesos"].tell(of())
+    rig.settle()
+    assert not rig.views.snapshot.value.tasks
+    assert metric(rig, "refused_keys") == 0
+
+
+weights = st.dictionaries(st.integers(0, 4), st.integers(0, 3))
+"""Of some tasks, by number."""
+
+histories = st.lists(
+    st.one_of(
+        st.tuples(st.just("tell"), weights),
+        st.tuples(st.just("hear"), weights),
+        st.tuples(st.just("room"), st.integers(1, 6)),
+        st.tuples(st.just("turn"), st.integers(1, 4)),
+    ),
+    max_size=20,
+)
+
+
+@given(histories, st.integers(1, 3))
+def test_what_is_served_of_a_task_is_what_the_store_holds(history, slice_size):
+    """This node does not decode what it encoded itself: what waited for room meanwhile must not be taken for it."""
+    rig = Rig("mesos", slice_size=slice_size)
+    for what, value in history:
+        if what == "turn":
+            for _ in range(value):
+                rig.turn()
+        elif what == "room":
+            rig.store.room = value
+        else:
+            tasks = [task(f"t{number}", weight=weight) for number, weight in value.items()]
+            if what == "tell":
+                rig.sources["mesos"].tell(of(*tasks))
+            else:
+                rig.store.hear("host-b", {each.id.key: encode_task(each, {}) for each in tasks})
+    rig.settle()
+    held = {key: entry.value for key, entry in rig.store.core.live.items() if key.startswith("task/")}
+    assert rig.shown()["tasks"] == {key: decode_task(value)[0] for key, value in held.items()}
+
+
 def test_two_nodes_that_tell_of_one_task_make_one_backend():
     rig = Rig("mesos")
     rig.sources["mesos"].tell(of(task("web")))
@@ -273,9 +409,7 @@ def test_an_agents_node_takes_its_tasks_over_from_the_leading_masters():
     rig.sources["mesos"].tell(of(far, leader=Leader(MASTER, ())))
     rig.settle()
     assert far.id.key in rig.store.core.own.entries
-    rig.membership.members.publish(
-        {"host-a": Member("host-a", (HERE,)), "host-b": Member("host-b", (THERE,))}, frozenset({"host-b"})
-    )
+    rig.membership.put(Member("host-b", (THERE,)))
     rig.settle()
     assert far.id.key in rig.store.core.own.entries, "nobody else tells of it yet"
     rig.store.hear("host-b", {far.id.key: encode_task(far, {})})
@@ -316,6 +450,91 @@ def test_an_unreadable_leader_costs_only_itself():
     rig.settle()
     assert not rig.views.snapshot.value.leaders
     assert len(rig.views.snapshot.value.tasks) == 1
+
+
+def test_a_name_is_not_denied_before_a_peer_has_told_what_it_knows():
+    """A node that has just joined knows its own tasks only; an absent name may be another host's."""
+    rig = Rig("files", unsynced="no peer has been heard yet")
+    rig.sources["files"].tell(of(task("web")))
+    rig.settle()
+    assert f"web.shop.agentip.{TASKS}" in rig.zone(TASKS).records
+    assert rig.zone(TASKS).unsynced == "no peer has been heard yet"
+    assert rig.store.core.own.settled, "it has said all that it knows; whom it has heard is another matter"
+    rig.store.hear("host-b", {each.id.key: encode_task(each, {}) for each in MANY})
+    rig.membership.unsynced.publish(None)
+    while rig.reactor.due:
+        rig.turn()
+        names = sum(name.count(".agentip.") for name in rig.zone(TASKS).records)
+        assert rig.zone(TASKS).unsynced is not None or names == 1 + len(MANY)
+    assert rig.views.unsynced.value is None
+
+
+def test_a_source_of_our_own_is_waited_for_when_the_peers_are_heard():
+    rig = Rig("files", unsynced="no peer has been heard yet")
+    rig.membership.unsynced.publish(None)
+    rig.settle()
+    assert rig.views.unsynced.value == "source files has not been read yet"
+
+
+def present(rig, name="host-a"):
+    return rig.views.snapshot.value.nodes[f"node/{name}"].value
+
+
+def test_a_node_says_anew_what_it_is_when_somebody_asks():
+    """With the time and the number of the question, so that the asker sees that this is the answer."""
+    rig = Rig()
+    rig.settle()
+    assert (present(rig).updated, present(rig).refresh) == (1000.0, 0)
+    rig.wall = 1060.0
+    rig.store.hear("host-b", {"refresh/host-b": encode_refresh(3)})
+    rig.settle()
+    assert (present(rig).updated, present(rig).refresh) == (1060.0, 3)
+
+
+def test_a_question_that_was_answered_is_not_answered_again():
+    """Nor is one with a number that is not greater: who asked with it has an answer already."""
+    rig = Rig()
+    rig.store.hear("host-b", {"refresh/host-b": encode_refresh(3)})
+    rig.settle()
+    rig.wall = 1060.0
+    for asker, number in (("host-b", 3), ("host-c", 2), ("host-d", 3)):
+        rig.store.hear(asker, {f"refresh/{asker}": encode_refresh(number)})
+        rig.settle()
+    assert (present(rig).updated, present(rig).refresh) == (1000.0, 3)
+
+
+def test_many_questions_at_once_are_answered_by_one_write():
+    """Bounded work, however many ask."""
+    rig = Rig(slice_size=100)
+    rig.settle()
+    before = rig.store.core.own.version
+    for number in range(1, 20):
+        rig.store.hear(f"asker-{number}", {f"refresh/asker-{number}": encode_refresh(number)})
+    rig.settle()
+    assert present(rig).refresh == 19
+    assert rig.store.core.own.version == before + 1
+
+
+def test_a_question_has_a_greater_number_than_any_answer():
+    """Also than those of nodes that answered others, whose questions are not heard here any more."""
+    rig = Rig()
+    other = Node("host-b", THERE, refresh=7)
+    rig.store.hear("host-b", {"node/host-b": encode_node(other)})
+    rig.settle()
+    rig.wall = 1060.0
+    assert rig.views.refresh() == 8
+    rig.settle()
+    assert (present(rig).updated, present(rig).refresh) == (1060.0, 8)
+    assert present(rig, "host-b") == other
+    assert rig.views.refresh() == 9
+
+
+@pytest.mark.parametrize("value", [b"", b"nonsense", encode_refresh(2**53 + 1), encode_refresh(-1)])
+def test_an_unreadable_question_is_no_question(value):
+    rig = Rig()
+    rig.store.hear("host-b", {"refresh/host-b": value})
+    rig.settle()
+    assert present(rig).refresh == 0
 
 
 turns = st.lists(

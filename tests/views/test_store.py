@@ -7,13 +7,14 @@ from ipaddress import ip_address
 import pytest
 from zope.interface import implementer
 
-from dcosnet.gossip.membership import Membership
 from dcosnet.interfaces import ITaskSource
 from dcosnet.io.turns import Turns
 from dcosnet.model.facts import Facts, SourceStatus
+from dcosnet.model.member import Member
 from dcosnet.model.net import Protocol
 from dcosnet.model.node import Node
 from dcosnet.model.task import Port, Task, TaskId
+from dcosnet.testing.fake_membership import FakeMembership
 from dcosnet.testing.store_rig import StoreRig
 from dcosnet.views.service import Views
 from dcosnet.views.zones import TASKS
@@ -43,7 +44,15 @@ class Rig:
         later = Turns(store.clock).later
         self.store = store
         self.source = Told()
-        self.views = Views(NODE, store.store, Membership(NODE, later), [self.source], [], later)
+        self.views = Views(
+            NODE,
+            store.store,
+            FakeMembership([Member(NODE.name, (NODE.address,))], later),
+            [self.source],
+            [],
+            later,
+            store.clock.seconds,
+        )
         self.history: list[tuple[bool, str | None]] = []
         zone = next(one for one in self.views.zones if one.apex == TASKS)
         zone.zone.subscribe(lambda value, _changed: self.history.append((NAME in value.records, value.unsynced)))

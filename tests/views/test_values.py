@@ -64,6 +64,13 @@ def test_fields_of_a_newer_node_are_ignored(task):
     assert decode_task(msgspec.msgpack.encode([*fields, "new"]))[0] == task
 
 
+@given(strategies.nodes)
+def test_a_node_of_an_older_version_is_read(node):
+    """It says neither when it wrote nor what it answers."""
+    fields = msgspec.msgpack.decode(encode_node(node))[:5]
+    assert decode_node(msgspec.msgpack.encode(fields)) == attrs.evolve(node, updated=0.0, refresh=0)
+
+
 @given(st.one_of(st.binary(), strategies.tasks.map(lambda task: encode_task(task, {}))), st.data())
 def test_nonsense_is_a_peer_error(value, data):
     cut = value[: data.draw(st.integers(0, max(0, len(value) - 1)))]
@@ -83,6 +90,8 @@ def test_a_port_out_of_range_is_a_peer_error():
     [
         (decode_agent, ["S0", "host", "10.0.0", ""], "10.0.0"),
         (decode_leader, [["10.0.0.1", 0], [], 0], "port 0"),
+        (decode_node, ["host-b", "10.0.0.1", [], "1", float("nan")], "cannot be read"),
+        (decode_node, ["host-b", "10.0.0.1", [], "1", 0.0, 1e12], "cannot be read"),
         (decode_leader, [["10.0.0.1", 5050], [["nobody", 5050]], 0], "nobody"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,9 +77,28 @@ def test_an_unreadable_label_spoils_only_itself():
     assert list(table.vips) == ["tcp/good.shop:1"]
 
 
-def test_backends_of_an_unreachable_member_are_left_out():
-    gone = Member("host-b", (HOST_B,), MemberState.UNREACHABLE)
+@pytest.mark.parametrize("state", [MemberState.UNREACHABLE, MemberState.DEAD])
+def test_backends_of_a_member_that_is_gone_are_left_out(state):
+    """Of a dead one the leading master's node may still tell, until Mesos has noticed."""
+    gone = Member("host-b", (HOST_B,), state)
     assert backends(folded(snapshot(task("a"), task("b", agent=HOST_B), members=[gone]))) == [("10.0.0.1:8000", 1)]
+
+
+@pytest.mark.parametrize("members", [[], [Member("host-b", (HOST_B,), MemberState.LEFT)]])
+def test_a_host_of_which_no_verdict_speaks_is_reachable(members):
+    """An agent without dcosnet, or whose dcosnet was stopped on purpose, still runs its tasks."""
+    assert len(backends(folded(snapshot(task("a"), task("b", agent=HOST_B), members=members)))) == 2
+
+
+@pytest.mark.parametrize("state", [MemberState.UNREACHABLE, MemberState.DEAD])
+def test_a_member_that_is_alive_speaks_for_the_address_of_one_that_is_gone(state):
+    """A host was renamed, or has got a dead one's address; the old name is remembered for days."""
+    table = VipTable()
+    old, new = Member("old", (HOST_B,), state), Member("new", (HOST_B,))
+    table.update(snapshot(task("a"), task("b", agent=HOST_B), members=[old]), None)
+    assert len(backends(table)) == 1
+    table.update(snapshot(task("a"), task("b", agent=HOST_B), members=[old, new]), frozenset({"member/new"}))
+    assert len(backends(table)) == 2
 
 
 def test_a_vip_whose_backends_are_all_unreachable_keeps_them():
@@ -127,6 +147,6 @@ def test_incremental_folding_equals_folding_at_once(data):
         known, previous = dict(table.vips), snap
     table.update(Snapshot({}, {}, {}), None)
     assert not table.vips
-    assert not any((table._behind, table._keys, table._named, table._of_task, table._agents, table._agent_of)), (
+    assert not any((table._behind, table._keys, table._named, table._of_task, table._agents)), (
         "an index outlived its tasks"
     )

@@ -1,5 +1,5 @@
 """
-GET /metrics: all counts of all parts, as Prometheus text.
+GET /metrics: all counts of all parts, as Prometheus text; GET /v1/metrics/<registry>: some, as dcos-net names them.
 
 Parts give values; only here they become a library's. The registry is our own:
 prometheus_client's global one could be filled by anybody.
@@ -7,7 +7,8 @@ prometheus_client's global one could be filled by anybody.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 
 import attrs
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, GCCollector, ProcessCollector, generate_latest
@@ -18,7 +19,8 @@ from zope.interface import implementer
 
 from dcosnet.interfaces import IMetrics, IRestResource
 from dcosnet.model.metric import Histogram, Metric
-from dcosnet.model.rest import RestReply, RestRequest
+from dcosnet.model.rest import RestReply, RestRequest, refuse
+from dcosnet.ops.registries import REGISTRIES, translate
 
 
 @implementer(IRestResource)
@@ -26,28 +28,48 @@ from dcosnet.model.rest import RestReply, RestRequest
 class Metrics:
     """The registry of this process: our parts, the process, and Python's garbage collector."""
 
-    path = "/metrics"
     methods = frozenset({"GET"})
     local = False
 
     _registry: CollectorRegistry
+    path: str = "/metrics"
 
     def respond(self, _request: RestRequest) -> RestReply:
         """The text format 0.0.4, which every scraper reads."""
         return RestReply(generate_latest(self._registry), content_type=CONTENT_TYPE_LATEST)
 
 
-class PartsCollector(Collector):
-    """Reads the parts' counts when somebody scrapes."""
+@implementer(IRestResource)
+@attrs.frozen
+class Registry:
+    """A registry of dcos-net's, for the dashboards that exist."""
 
-    def __init__(self, parts: Sequence[IMetrics]) -> None:
-        self._parts = parts
+    path = "/v1/metrics/<registry>"
+    methods = frozenset({"GET"})
+    local = False
+
+    _parts: Sequence[IMetrics]
+
+    def respond(self, request: RestRequest) -> RestReply:
+        """The same format; 404 for a registry that is none of `ops.registries`."""
+        name = request.arguments["registry"]
+        if name not in REGISTRIES:
+            known = ", ".join(sorted(REGISTRIES))
+            return refuse(404, "Unknown Registry", f"{name} is none of dcos-net's that are here", f"ask for {known}")
+        registry = CollectorRegistry()
+        registry.register(Families(lambda: translate(name, _collect(self._parts))))
+        return RestReply(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+
+class Families(Collector):
+    """Reads counts of ours when somebody scrapes."""
+
+    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        self._collect = collect
 
     def collect(self) -> Iterator[Family]:
-        """Every family of every part, in the order of assembly."""
-        for part in self._parts:
-            for metric in part.collect():
-                yield family(metric)
+        """Every family, in the order that is given."""
+        return map(family, self._collect())
 
     def describe(self) -> Iterator[Family]:
         """Nothing: registering must not ask parts that have not started."""
@@ -57,10 +79,14 @@ class PartsCollector(Collector):
 def make_registry(parts: Sequence[IMetrics]) -> CollectorRegistry:
     """A registry of the parts' counts, process_* and python_gc_*."""
     registry = CollectorRegistry()
-    registry.register(PartsCollector(parts))
+    registry.register(Families(lambda: _collect(parts)))
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
     return registry
+
+
+def _collect(parts: Iterable[IMetrics]) -> Iterator[Metric]:
+    return chain.from_iterable(part.collect() for part in parts)
 
 
 def family(metric: Metric) -> Family:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import attrs
 from zope.interface import implementer
 
-from dcosnet.interfaces import IRestResource, ITaskSource, IToolbox, IViews, IZone
+from dcosnet.interfaces import IMembership, IRestResource, ITaskSource, IToolbox, IViews, IZone
 from dcosnet.model.facts import Problem
+from dcosnet.model.member import MemberDetail
 from dcosnet.model.rest import RestReply, RestRequest
 from dcosnet.ops.overview import CONTENT_SECURITY_POLICY, Overview, ShownVip, page
 from dcosnet.ops.vipnames import vip_addresses, vip_text
@@ -27,11 +28,13 @@ class Page:
     _views: IViews
     _zones: Sequence[IZone]
     _sources: Sequence[ITaskSource]
+    _membership: IMembership
     _uptime: Callable[[], float]
 
     def respond(self, _request: RestRequest) -> RestReply:
         """HTML that loads nothing else and runs nothing."""
         tasks = self._views.snapshot.value.tasks
+        members, details = self._membership.members.value, self._membership.details()
         overview = Overview(
             node=self._toolbox.node,
             uptime=self._uptime(),
@@ -47,6 +50,8 @@ class Page:
             tasks=[tasks[key] for key in sorted(tasks)],
             sources=sorted(((source.name, source.status()) for source in self._sources), key=lambda pair: pair[0]),
             zones=[zone.zone.value for zone in sorted(self._zones, key=lambda zone: zone.apex)],
+            members=[(members[name], details.get(name, MemberDetail())) for name in sorted(members)],
+            refusals=self._membership.refusals(),
         )
         return RestReply(
             page(overview),

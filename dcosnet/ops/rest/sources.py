@@ -42,11 +42,11 @@ def _told(source: ITaskSource) -> dict[str, Any]:
         "changed_at": status.changed_at,
         "problems": [
             {"reference": problem.reference[:_LENGTH], "reason": problem.reason[:_LENGTH]}
-            for problem in _bounded(status.problems)
+            for problem in _bounded(status.problems, status.more)
         ],
     }
 
 
-def _bounded(problems: Sequence[Problem]) -> Sequence[Problem]:
-    left = len(problems) - _SHOWN
-    return problems if left <= 0 else [*problems[:_SHOWN], Problem("", f"{left} more problems are not shown")]
+def _bounded(problems: Sequence[Problem], more: int) -> Sequence[Problem]:
+    left = max(0, len(problems) - _SHOWN) + more
+    return problems if not left else [*problems[:_SHOWN], Problem("", f"{left} more problems are not shown")]

@@ -35,7 +35,8 @@ class Tasks:
         One object a task; `problems` are what was refused of it, with the reason.
 
         VIP labels are read here, on every node. Ports and all else that a
-        source could not use are known on the node of that source only.
+        source could not use are known on the node of that source only; a label
+        that it tells of as well is told once.
         """
         tasks = self._views.snapshot.value.tasks
         told: dict[str, list[dict[str, Any]]] = {}
@@ -43,9 +44,7 @@ class Tasks:
             for problem in source.status().problems:
                 if problem.reference in tasks:
                     told.setdefault(problem.reference, []).append({"label": None, "reason": problem.reason})
-        return RestReply(
-            [_told(tasks[key], [*label_problems(tasks[key].value), *told.get(key, ())]) for key in sorted(tasks)]
-        )
+        return RestReply([_told(tasks[key], _together(tasks[key].value, told.get(key, ()))) for key in sorted(tasks)])
 
 
 def label_problems(task: Task) -> list[dict[str, Any]]:
@@ -57,6 +56,12 @@ def label_problems(task: Task) -> list[dict[str, Any]]:
         except ValueError as error:
             problems.append({"label": label, "reason": str(error)})
     return problems
+
+
+def _together(task: Task, told: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    problems = label_problems(task)
+    known = {problem["reason"] for problem in problems}
+    return [*problems, *(problem for problem in told if problem["reason"] not in known)]
 
 
 def _bounded(problems: Sequence[dict[str, Any]]) -> Iterable[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """
 How the operator API is reached: HTTP or HTTPS, and who we say that we are.
 
-TLS is verified always. Secrets are read from their files before every request,
-so one that was renewed counts from the next request on; none is kept.
+TLS is verified always. Secrets and certificates are read from their files before
+every request, so what was renewed counts from the next one on; no secret is kept.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from OpenSSL import SSL, crypto
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import VerifyError
 from twisted.internet.interfaces import IPushProducer, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol
 from twisted.internet.ssl import (
@@ -55,7 +56,7 @@ ANSWER = 30.0
 BODY = 256 << 20
 """The most that an answer may hold, in bytes; the same as the longest record."""
 
-_UNUSABLE = (SSL.Error, crypto.Error, ValueError)
+_UNUSABLE = (SSL.Error, crypto.Error, VerifyError, ValueError)
 _SECRET = 64 << 10  # tokens are a few kilobytes at most
 
 
@@ -82,6 +83,11 @@ class Credentials:
     principal: str | None = None
     secret_file: Path | None = None
     token_file: Path | None = None
+
+    @property
+    def in_files(self) -> bool:
+        """Whether there is a file to be read."""
+        return any((self.ca, self.cert, self.secret_file, self.token_file))
 
 
 class Stream(Protocol):
@@ -155,21 +161,33 @@ class _Whole(Protocol):
             self.transport.loseConnection()
 
 
+@attrs.frozen
+class _Proofs:
+    """What the files hold at a moment: whom we trust, who we are, and the secret that says so."""
+
+    trust: Any = None
+    client: PrivateCertificate | None = None
+    secret: str | None = None
+
+
 @implementer(IAgentEndpointFactory)
 class _Endpoints:
-    """Connections as the settings want them; the name that was asked for is verified."""
+    """
+    Connections as the settings want them; the name that was asked for is verified.
 
-    def __init__(self, reactor: Any, trust: Any, client: PrivateCertificate | None) -> None:
+    `proofs` are those of the next request: whoever asks sets them in the same turn.
+    """
+
+    def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self._trust = trust
-        self._client = client
+        self.proofs = _Proofs()
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         host = uri.host.decode("ascii")
         plain = HostnameEndpoint(self._reactor, host, uri.port, timeout=CONNECT)
         if uri.scheme != b"https":
             return plain
-        options = optionsForClientTLS(host, trustRoot=self._trust, clientCertificate=self._client)
+        options = optionsForClientTLS(host, trustRoot=self.proofs.trust, clientCertificate=self.proofs.client)
         return wrapClientTLS(options, plain)
 
 
@@ -183,8 +201,8 @@ class Access:
     """
     Asks the operator API.
 
-    Raises ConfigError when certificates cannot be used; other files are read
-    when they are needed, since they may come later.
+    Raises ConfigError when certificates cannot be used: those must be there from
+    the start, other files may come later.
     """
 
     def __init__(
@@ -192,15 +210,18 @@ class Access:
         reactor: Any,
         credentials: Credentials,
         *,
-        off: Callable[[Any, Callable[[], str | None]], Deferred[str | None]] = off_reactor,
+        off: Callable[[Any, Callable[[], _Proofs]], Deferred[_Proofs]] = off_reactor,
     ) -> None:
         self._reactor = reactor
         self._off = off
         self._credentials = credentials
-        endpoints = _Endpoints(reactor, _trust(credentials), _client(credentials))
+        # Read only to be refused: they are read again for each request.
+        _trust(credentials)
+        _client(credentials)
+        self._endpoints = _Endpoints(reactor)
         pool = HTTPConnectionPool(reactor, persistent=False)
         pool._factory = _Quiet  # noqa: SLF001 - there is no other way to quieten it
-        self._agent = Agent.usingEndpointFactory(reactor, endpoints, pool)
+        self._agent = Agent.usingEndpointFactory(reactor, self._endpoints, pool)
 
     def ask(self, url: str, call: str) -> Deferred[Answer]:
         """One call ("GET_STATE") and its whole answer, whatever its status. Fails with AccessError."""
@@ -232,8 +253,10 @@ class Access:
 
     async def _post(self, url: str, call: str) -> IResponse:
         credentials = self._credentials
-        secret_file = credentials.token_file or credentials.secret_file
-        secret = await self._off(self._reactor, lambda: _read_secret(secret_file)) if secret_file is not None else None
+        if credentials.in_files:
+            proofs = await self._off(self._reactor, lambda: _read_proofs(credentials, url))
+        else:
+            proofs = _read_proofs(credentials, url)
         headers = Headers(
             {
                 "Content-Type": ["application/json"],
@@ -242,12 +265,13 @@ class Access:
             }
         )
         if credentials.token_file is not None:
-            headers.addRawHeader("Authorization", f"token={secret}")
+            headers.addRawHeader("Authorization", f"token={proofs.secret}")
         elif credentials.principal is not None:
-            text = f"{credentials.principal}:{secret or ''}".encode()
+            text = f"{credentials.principal}:{proofs.secret or ''}".encode()
             headers.addRawHeader("Authorization", f"Basic {b64encode(text).decode()}")
         body = f'{{"type":"{call}"}}'.encode()
         target = f"{url}/api/v1".encode("ascii")
+        self._endpoints.proofs = proofs
         response: IResponse = await self._agent.request(b"POST", target, headers, FileBodyProducer(BytesIO(body)))
         return response
 
@@ -291,6 +315,18 @@ def _tls_sentence(error: Exception) -> str:
     return "; ".join(reasons) or "the TLS connection failed"
 
 
+def _read_proofs(credentials: Credentials, url: str) -> _Proofs:
+    """All that a request to this URL needs. Raises AccessError."""
+    secret_file = credentials.token_file or credentials.secret_file
+    secret = _read_secret(secret_file) if secret_file is not None else None
+    if not url.startswith("https:"):
+        return _Proofs(secret=secret)
+    try:
+        return _Proofs(_trust(credentials), _client(credentials), secret)
+    except ConfigError as error:
+        raise AccessError(error.reason) from error
+
+
 def _read_secret(path: Path) -> str:
     """The file's text, without space around it. Raises AccessError."""
     try:
@@ -327,7 +363,8 @@ def _client(credentials: Credentials) -> PrivateCertificate | None:
         return None
     text = _pem(credentials.cert, "mesos.cert")
     try:
-        pair = KeyPair.load(_pem(credentials.key, "mesos.key"), crypto.FILETYPE_PEM)
+        # A passphrase that is given, if only an empty one, is not asked for on the terminal.
+        pair = KeyPair(crypto.load_privatekey(crypto.FILETYPE_PEM, _pem(credentials.key, "mesos.key"), b""))
         certificate: PrivateCertificate = PrivateCertificate.load(text, pair, crypto.FILETYPE_PEM)
     except _UNUSABLE as error:
         raise ConfigError(

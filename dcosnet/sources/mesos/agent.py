@@ -6,7 +6,8 @@ Whatever goes wrong, the last facts stay.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from twisted.internet import defer
@@ -14,12 +15,13 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from dcosnet.errors import PeerError
+from dcosnet.io.names import Resolve
 from dcosnet.model.facts import Facts
 from dcosnet.model.net import Address
 from dcosnet.sources.mesos.access import AccessError, Answer
 from dcosnet.sources.mesos.backoff import Backoff
 from dcosnet.sources.mesos.events import AgentFold
-from dcosnet.sources.mesos.lookup import Lookups, Resolve
+from dcosnet.sources.mesos.lookup import Lookups
 from dcosnet.sources.mesos.pause import Pause
 
 log = Logger()
@@ -65,6 +67,7 @@ class AgentPoller:
         self._jitter = jitter
         self._told = told
         self._fold = AgentFold()
+        self._rejected: Counter[str] = Counter()
         self._lookups = Lookups(reactor, resolve, self._resolved)
         self._backoff = Backoff(jitter, poll, max(poll, BACKOFF_LIMIT))
         self._pause = Pause(reactor)
@@ -75,12 +78,19 @@ class AgentPoller:
         self.facts: Facts | None = None
         self.trouble: str | None = None
         self.heard_at: float | None = None
-        self.polls = {"ok": 0, "failed": 0}
+        self.polls = {"ok": 0, "failed": 0, "error": 0}
 
     @property
     def fold(self) -> AgentFold:
         """For its problems and counts."""
         return self._fold
+
+    @property
+    def rejected(self) -> Mapping[str, int]:
+        """What could not be used so far, by what was lost."""
+        rejected = self._rejected.copy()
+        rejected.update(self._fold.rejected)
+        return rejected
 
     @property
     def lookup_failures(self) -> int:
@@ -112,7 +122,13 @@ class AgentPoller:
     async def _go(self) -> None:
         while True:
             self._again = False
-            wait = await self._once()
+            try:
+                wait = await self._once()
+            except Exception as error:
+                if self._pause.stopped:
+                    raise
+                log.failure("Polling the agent failed; it is asked again")
+                wait = self._mistaken(error)
             await self._pause.wait(min(wait, APART), whole=True)
             if not self._again:
                 await self._pause.wait(max(0.0, wait - APART))
@@ -130,19 +146,17 @@ class AgentPoller:
             self._fail(str(error))
             return self._backoff.failed()
         except PeerError as error:
+            self._fold.refuse()
             self._fail(f"{self.url}: {error}")
             return self._backoff.failed()
-        except defer.TimeoutError:
-            self._fail(f"{self.url}: gave no answer in time")
-            return self._backoff.failed()
-        self._backoff.succeeded()
-        self.polls["ok"] += 1
         self.heard_at = self._reactor.seconds()
         recovered = self.trouble is not None or self.facts is None
         self.trouble = None
         if recovered:
             log.info("The agent {url} answers", url=self.url)
         self._tell(recovered)
+        self._backoff.succeeded()
+        self.polls["ok"] += 1
         # From 0.9 to 1.1 of the interval: a thousand agents do not ask as one.
         return self._poll * (0.9 + 0.2 * self._jitter())
 
@@ -151,6 +165,16 @@ class AgentPoller:
         if answer.code != 200:
             raise AccessError(f"{self.url}: answered {call} with {answer.code}")
         return answer.body
+
+    def _mistaken(self, error: Exception) -> float:
+        """Begin anew: how far the fold came nobody knows. The seconds until the next poll."""
+        self._rejected.update(self._fold.rejected)
+        self._fold, self._last = AgentFold(), None
+        self._lookups.want(())
+        self.polls["error"] += 1
+        # Nobody is told of it: that may be what failed. Whoever asks sees it.
+        self.trouble = f"{self.url}: a mistake of ours, which the log tells: {error!r}"
+        return self._backoff.failed()
 
     def _fail(self, reason: str) -> None:
         self.polls["failed"] += 1
@@ -165,6 +189,8 @@ class AgentPoller:
     def _tell(self, always: bool) -> None:
         self._lookups.want(self._fold.unresolved())
         facts = self._fold.facts()
+        if facts.unsynced:
+            return  # its tasks wait for a name: told as they are, they would end what was told before
         if facts is not self.facts or always:
             self.facts = facts
             self._told()
@@ -172,8 +198,7 @@ class AgentPoller:
     def _resolved(self, hostname: str, address: Address | None) -> None:
         # An agent does not tell its own pid; it runs on this node, though (D21).
         self._fold.resolved(hostname, address or self._address, self._reactor.seconds())
-        if self.facts is not None:
-            self._tell(always=False)
+        self._tell(always=False)
 
 
 def _ended(failure: Any) -> None:

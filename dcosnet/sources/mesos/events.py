@@ -19,7 +19,7 @@ import msgspec
 from dcosnet.model.facts import Agent, Facts, Problem
 from dcosnet.model.net import Address
 from dcosnet.model.task import TaskId
-from dcosnet.sources.mesos.pieces import LIMIT, pieces
+from dcosnet.sources.mesos.pieces import LIMIT, Opened, pieces
 from dcosnet.sources.mesos.recordio import ProtocolError
 from dcosnet.sources.mesos.state import (
     Unreadable,
@@ -43,6 +43,8 @@ TASKS_READY = 10.0
 _BATCH = 16  # tasks per step: about a millisecond
 _SNAPSHOT = re.compile(rb'\s*\{\s*(?:"type"\s*:\s*"SUBSCRIBED"|"subscribed"\s*:)')
 _SNAPSHOT_DEPTH = 5  # subscribed, get_state, get_tasks, tasks: the elements of the last
+_STATE = ("get_tasks", "get_agents", "get_frameworks")
+"""What a master's state always has, if only as an empty object; one that lacks any of it is not the cluster's."""
 _UNSYNCED_SHOWN = 10
 
 
@@ -63,12 +65,16 @@ class _Fold:
 
     @property
     def rejected(self) -> Mapping[str, int]:
-        """What could not be used, by what was lost: event, task, agent, framework, field."""
+        """What could not be used, by what was lost: document, event, task, agent, framework, field."""
         return self._table.rejected
+
+    def refuse(self) -> None:
+        """Count a document that was of no use as a whole; whoever took it tells why."""
+        self._table.rejected["document"] += 1
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What is wrong now, the first hundred; those of a task have its key as reference."""
+        """What is wrong now, the first thousand; those of a task have its key as reference."""
         return self._table.problems
 
     @property
@@ -101,6 +107,7 @@ class MasterFold(_Fold):
         self._deadline: float | None = None
         self._settle = False
         self._kind: object = None
+        self._opened: set[tuple[str, ...]] = set()
         self.phase = Phase.INIT
         self.heartbeat_interval = HEARTBEAT
         self._take: dict[str, Callable[[Any, float], Iterator[None]]] = {
@@ -120,22 +127,23 @@ class MasterFold(_Fold):
         """Agents that the master remembers and that have not registered again."""
         return frozenset(self._pending)
 
-    def apply(self, record: bytes | Mapping[str, Any], now: float) -> None:
+    def apply(self, record: bytes | bytearray | Mapping[str, Any], now: float) -> None:
         """
         Take one record.
 
-        Raises ProtocolError when it is not a JSON object; the fold is then of no
-        use any more. Anything less costs only itself, and becomes a problem.
+        Raises ProtocolError when it is not a JSON object, or a snapshot without
+        a whole state; the fold is then of no use any more. Anything less costs
+        only itself, and becomes a problem.
         """
         _run(self.steps(record, now))
 
-    def steps(self, record: bytes | Mapping[str, Any], now: float) -> Iterator[None]:
+    def steps(self, record: bytes | bytearray | Mapping[str, Any], now: float) -> Iterator[None]:
         """
         `apply` in steps of about a millisecond.
 
         Take no other record, and tell no facts, before it is exhausted.
         """
-        if isinstance(record, bytes) and (len(record) > LIMIT or _SNAPSHOT.match(record)):
+        if not isinstance(record, Mapping) and (len(record) > LIMIT or _SNAPSHOT.match(record)):
             yield from self._snapshot(record, now)
             return
         event = _decoded(record)
@@ -195,22 +203,26 @@ class MasterFold(_Fold):
 
     # records
 
-    def _snapshot(self, record: bytes, now: float) -> Iterator[None]:
+    def _snapshot(self, record: bytes | bytearray, now: float) -> Iterator[None]:
         self.events["SUBSCRIBED"] += 1
         self._table.clear()
         self._pending.clear()
         self.phase, self._deadline, self._settle = Phase.INIT, None, False
         self._kind = None
+        self._opened.clear()
         yield from _batched(self._take_snapshot(record, now))
         if self._kind != "SUBSCRIBED":
             raise ProtocolError(f"a record of {len(record)} bytes is no SUBSCRIBED but {clip(self._kind)}")
+        for key in _STATE:
+            if ("subscribed", "get_state", key) not in self._opened:
+                raise ProtocolError(f"the state that the master tells has no {key}")
         if self._pending:
             self.phase, self._deadline = Phase.AWAIT_AGENTS, now + AGENTS_READY
         else:
             self.phase, self._deadline = Phase.AWAIT_TASKS, now + TASKS_READY
             self._advance(now)
 
-    def _take_snapshot(self, record: bytes, now: float) -> Iterator[None]:
+    def _take_snapshot(self, record: bytes | bytearray, now: float) -> Iterator[None]:
         readers: dict[tuple[str, ...], tuple[str, Callable[[Any, float], Iterator[None]]]] = {
             ("get_tasks", "tasks"): ("task", self._task),
             ("get_agents", "agents"): ("agent", self._agent),
@@ -219,6 +231,11 @@ class MasterFold(_Fold):
         }
         for path, value in pieces(record, _SNAPSHOT_DEPTH):
             if path[:2] == ("subscribed", "get_state") and path[2:] in readers:
+                if value is Opened.LIST:
+                    self._opened.add(path)
+                    continue
+                if path not in self._opened:
+                    raise ProtocolError(f"the state that the master tells has {path[-1]} that are no list")
                 kind, read = readers[path[2:]]
                 try:
                     yield from read(value, now)
@@ -228,6 +245,8 @@ class MasterFold(_Fold):
                 self._heartbeat(value)
             elif path == ("type",):
                 self._kind = value
+            elif value is Opened.OBJECT:
+                self._opened.add(path)
             yield
 
     def _heartbeat(self, value: object) -> None:
@@ -303,9 +322,9 @@ class AgentFold(_Fold):
             if _inner(told, "agent_info").get("id") is None:
                 return False
             own = read_agent(told)
-            tasks = _optional(answer, "get_tasks")
-            launched = [*_optional(tasks, "launched_tasks", list), *_optional(tasks, "tasks", list)]
-            frameworks = _optional(_optional(answer, "get_frameworks"), "frameworks", list)
+            tasks = _inner(answer, "get_tasks")
+            launched = [*_list(tasks, "launched_tasks"), *_list(tasks, "tasks")]
+            frameworks = _list(_inner(answer, "get_frameworks"), "frameworks")
         except Unreadable as error:
             raise ProtocolError(f"the agent's answer cannot be used: {error}") from None
         self._take_agent(own, now)
@@ -367,9 +386,9 @@ class AgentFold(_Fold):
             self._table.drop(id_)
 
 
-def _decoded(record: bytes | Mapping[str, Any]) -> Mapping[str, Any]:
+def _decoded(record: bytes | bytearray | Mapping[str, Any]) -> Mapping[str, Any]:
     """A JSON object. Raises ProtocolError."""
-    if not isinstance(record, bytes):
+    if isinstance(record, Mapping):
         return record
     try:
         value = msgspec.json.decode(record)
@@ -388,13 +407,11 @@ def _inner(content: object, key: str) -> Any:
     return value
 
 
-def _optional(content: Mapping[str, Any], key: str, kind: type = dict) -> Any:
-    """The object or list under a key, an empty one where it is absent. Raises Unreadable."""
-    value = content.get(key)
-    if value is None:
-        return kind()
-    if not isinstance(value, kind):
-        raise Unreadable(f"{key} {clip(value)} is no {'list' if kind is list else 'object'}")
+def _list(content: Mapping[str, Any], key: str) -> list[Any]:
+    """The list under a key; JSON made of protobuf leaves out an empty one. Raises Unreadable."""
+    value = content.get(key, [])
+    if not isinstance(value, list):
+        raise Unreadable(f"{key} {clip(value)} is no list")
     return value
 
 

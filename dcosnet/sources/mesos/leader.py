@@ -21,6 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from dcosnet.io.files import off_reactor
 from dcosnet.model.facts import Problem
@@ -35,6 +36,8 @@ SESSION = 10.0
 """Seconds of a ZooKeeper session."""
 
 _LIST_LIMIT = 1 << 20
+# kazoo's own error has no text.
+_NO_AUTH = "may be read by others only; give their user and password, zk://user:password@..., in mesos.zk"
 # Between tries to reach an ensemble; kazoo adds its own jitter.
 _FIRST_TRY, _LAST_TRY = 0.5, 15.0
 
@@ -147,7 +150,8 @@ class MasterList:
     def _look(self) -> None:
         self._call = None
         reading = self._off(self._reactor, lambda: _read(self._path))
-        self._reading = reading.addCallbacks(self._take, lambda failure: self._refuse(failure.value))
+        taken: Deferred[None] = reading.addCallbacks(self._take, lambda failure: self._refuse(failure.value))
+        self._reading = taken.addErrback(self._mistaken).addCallback(self._look_later)
 
     def _take(self, data: bytes) -> None:
         try:
@@ -157,6 +161,15 @@ class MasterList:
             return
         self._report(Known(masters), ())
 
+    def _mistaken(self, failure: Failure) -> None:
+        log.failure("Taking {path} failed; it is read again", failure, path=self._path)
+        reason = f"a mistake of ours, which the log tells: {failure.value!r}"
+        self.problems = (Problem(str(self._path), reason),)
+
+    def _look_later(self, _: None) -> None:
+        if self._changed is not None:
+            self._call = self._reactor.callLater(LOOK, self._look)
+
     def _refuse(self, error: BaseException) -> None:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         self._report(self.known, (Problem(str(self._path), f"{reason}; what it said before stays"),))
@@ -164,7 +177,6 @@ class MasterList:
     def _report(self, known: Known | None, problems: tuple[Problem, ...]) -> None:
         if self._changed is None:
             return
-        self._call = self._reactor.callLater(LOOK, self._look)
         before, self.known, self.problems = (self.known, self.problems), known, problems
         if not problems:
             self.heard_at = None
@@ -262,14 +274,20 @@ class ZooKeeperWatch:
             self._client.handler.spawn(self._look)
 
     def _look(self) -> None:
-        from kazoo.exceptions import KazooException, NoNodeError
+        from kazoo.exceptions import KazooException, NoAuthError, NoNodeError
 
         # One at a time, so that no older look overtakes a newer one.
         with self._looking:
             try:
                 nodes = self._nodes(NoNodeError)
+            except NoAuthError:
+                self._reactor.callFromThread(self._failed, _NO_AUTH)
             except (KazooException, OSError, self._client.handler.timeout_exception) as error:
                 self._reactor.callFromThread(self._failed, str(error) or type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - a mistake of ours costs one look; it shows
+                # Its watches may not be set: without another look nobody would hear of a leader any more.
+                log.failure("Looking at {name} failed; it is looked at again", name=self._name)
+                self._reactor.callFromThread(self._failed, f"a mistake of ours, which the log tells: {error!r}")
             else:
                 self._reactor.callFromThread(self._take, nodes)
 

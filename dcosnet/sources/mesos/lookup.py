@@ -9,62 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from twisted.internet import defer
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall, IHostResolution, IResolutionReceiver
-from zope.interface import implementer
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 
-from dcosnet.model.net import Address, parse_address
+from dcosnet.io.names import Resolve
+from dcosnet.model.net import Address
+
+log = Logger()
 
 RETRY = 30.0
 """Seconds until a name that could not be resolved is asked for again."""
-PATIENCE = 10.0
-"""Seconds until a name counts as one that cannot be resolved."""
 AT_ONCE = 8
 """Names asked for at a time: the resolver has a few threads, and others need them too."""
-
-Resolve = Callable[[str], Deferred[Address | None]]
-"""The address of a name, its IPv4 one if it has several; None if it has none. Does not fail."""
-
-
-@implementer(IResolutionReceiver)
-class _Receiver:
-    """Takes the addresses of one name."""
-
-    def __init__(self) -> None:
-        self.found: Deferred[Address | None] = Deferred()
-        self._addresses: list[Address] = []
-
-    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
-        """There is nothing to keep of it: the resolver's thread cannot be stopped."""
-
-    def addressResolved(self, address: IAddress) -> None:
-        try:
-            self._addresses.append(parse_address(address.host))  # type: ignore[attr-defined]  # IPv4Address, IPv6Address
-        except ValueError:
-            return  # link-local: it means nothing on another host
-
-    def resolutionComplete(self) -> None:
-        if not self.found.called:
-            self.found.callback(min(self._addresses, key=lambda one: one.version, default=None))
-
-
-def resolver(reactor: Any) -> Resolve:
-    """The reactor's own resolver."""
-
-    def resolve(name: str) -> Deferred[Address | None]:
-        try:
-            return defer.succeed(parse_address(name))
-        except ValueError:
-            pass
-        receiver = _Receiver()
-        reactor.nameResolver.resolveHostName(receiver, name)
-        receiver.found.addTimeout(PATIENCE, reactor)
-        return receiver.found.addErrback(
-            lambda failure: failure.trap(defer.TimeoutError, defer.CancelledError) and None
-        )
-
-    return resolve
 
 
 class Lookups:
@@ -101,7 +58,9 @@ class Lookups:
 
     def _go_on(self) -> None:
         for name in self._wanted - self._asked.keys() - self._later.keys():
-            if len(self._asked) < AT_ONCE and name in self._wanted:
+            # An answer that is there already may have led here again, and on.
+            gone = name in self._asked or name in self._later or name not in self._wanted
+            if len(self._asked) < AT_ONCE and not gone:
                 self._ask(name)
 
     def _ask(self, name: str) -> None:
@@ -109,6 +68,7 @@ class Lookups:
         self._asked[name] = found
         # An answer that is there already runs `_found` here, which takes it out again.
         found.addCallback(self._found, name)
+        found.addErrback(lambda failure: log.failure("Taking the address of {name} failed", failure, name=name))
 
     def _found(self, address: Address | None, name: str) -> None:
         self._asked.pop(name, None)
@@ -118,8 +78,12 @@ class Lookups:
                 self._later[name] = self._reactor.callLater(RETRY, self._again, name)
             else:
                 self._wanted -= {name}
-            self._tell(name, address)
-        self._go_on()
+            try:
+                self._tell(name, address)
+            finally:
+                self._go_on()
+        else:
+            self._go_on()
 
     def _again(self, name: str) -> None:
         del self._later[name]

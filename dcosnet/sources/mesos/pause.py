@@ -19,6 +19,11 @@ class Pause:
         self._whole = False
         self._stopped = False
 
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called: who is cancelled then is meant to end."""
+        return self._stopped
+
     def wait(self, seconds: float | None, *, whole: bool = False) -> Deferred[None]:
         """
         Fires after so many seconds, or when `end` is called before.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Iterator
+from enum import Enum
 from typing import Any
 
 from dcosnet.sources.mesos.recordio import ProtocolError
@@ -25,12 +26,20 @@ Piece = tuple[tuple[str, ...], Any]
 """A value and the keys that lead to it; elements of a list all have the list's path."""
 
 
-def pieces(data: bytes, depth: int, window: int = _WINDOW) -> Iterator[Piece]:
+class Opened(Enum):
+    """In place of a value: an object or a list begins whose values follow. So an empty one is not an absent one."""
+
+    OBJECT = "{"
+    LIST = "["
+
+
+def pieces(data: bytes | bytearray, depth: int, window: int = _WINDOW) -> Iterator[Piece]:
     """
     The values of an object, opening objects and lists down to `depth` levels.
 
-    With depth 2, `{"a": {"b": [1, 2]}, "c": [3]}` gives `(("a", "b"), [1, 2])`
-    and `(("c",), 3)`. `window` is how many bytes are looked at together.
+    With depth 2, `{"a": {"b": [1, 2]}, "c": [3]}` gives `(("a",), Opened.OBJECT)`,
+    `(("a", "b"), [1, 2])`, `(("c",), Opened.LIST)` and `(("c",), 3)`. `window` is
+    how many bytes are looked at together.
 
     Raises ProtocolError as soon as it is seen that the data is not a JSON
     object, or that one piece is longer than LIMIT.
@@ -53,7 +62,9 @@ def _open(window: _Window, path: tuple[str, ...], depth: int) -> Iterator[Piece]
         inner = path
         if closing == "}":
             inner = (*path, window.key())
-        if depth > 1 and window.peek() in ("{", "["):
+        mark = window.peek()
+        if depth > 1 and mark in ("{", "["):
+            yield inner, Opened(mark)
             yield from _open(window, inner, depth - 1)
         else:
             yield inner, window.value()
@@ -67,7 +78,7 @@ def _open(window: _Window, path: tuple[str, ...], depth: int) -> Iterator[Piece]
 class _Window:
     """The part of a document that is being read, as text."""
 
-    def __init__(self, data: bytes, size: int) -> None:
+    def __init__(self, data: bytes | bytearray, size: int) -> None:
         self._data = memoryview(data)
         self._size = size
         self._fed = 0

@@ -12,12 +12,12 @@ import msgspec
 from dcosnet.config.fields import ConfigPath, Duration, Secret
 from dcosnet.errors import ConfigError
 from dcosnet.interfaces import IMetrics, ITaskSource, IToolbox, Part
+from dcosnet.io.names import resolver
 from dcosnet.model.net import Address
 from dcosnet.model.node import Node
 from dcosnet.sources.mesos.access import Access, Credentials, base_url
 from dcosnet.sources.mesos.agent import AgentPoller
 from dcosnet.sources.mesos.leader import MasterList, Masters, Watch, ZooKeeperWatch
-from dcosnet.sources.mesos.lookup import resolver
 from dcosnet.sources.mesos.masterinfo import parse_zk
 from dcosnet.sources.mesos.service import MesosSource
 from dcosnet.sources.mesos.stream import MasterStream

@@ -23,8 +23,9 @@ from dcosnet.model.net import Address
 from dcosnet.model.node import Node
 from dcosnet.model.task import TaskId
 from dcosnet.sources.mesos.agent import AgentPoller
+from dcosnet.sources.mesos.events import AgentFold, MasterFold
 from dcosnet.sources.mesos.leader import Masters
-from dcosnet.sources.mesos.merge import Merge
+from dcosnet.sources.mesos.merge import MANY, Merge
 from dcosnet.sources.mesos.stream import MasterStream
 
 SOURCE = "mesos"
@@ -64,11 +65,9 @@ class MesosSource(Service):
         self._sink = sink
 
     def status(self) -> SourceStatus:
-        problems = [*self._masters.problems]
-        if self._agent is not None:
-            problems += self._agent.fold.problems
-        if self._stream is not None and self._stream.fold is not None:
-            problems += self._stream.fold.problems
+        problems = [problem for fold in self._folds() for problem in fold.problems]
+        more = sum(fold.problem_count for fold in self._folds()) - len(problems)
+        problems = [*self._masters.problems, *problems]
         problems += [Problem(what, why) for what, why in self._troubles()]
         return SourceStatus(
             synced=not self._missing(),
@@ -76,6 +75,7 @@ class MesosSource(Service):
             tasks=len(self._facts.tasks) if self._facts is not None else 0,
             changed_at=self._changed_at,
             problems=tuple(problems),
+            more=more,
         )
 
     # IMetrics
@@ -147,29 +147,30 @@ class MesosSource(Service):
             return
         master = self._stream.facts if self._stream is not None else None
         agent = self._agent.facts if self._agent is not None else None
-        unsynced = (*self._missing(), *(agent.unsynced if agent is not None else ()))
+        unsynced = self._missing()
         before, self._heard = self._heard, (master, agent)
         if self._agent is not None and master is not before[0] and master is not None:
-            self._poll_if_touched(master, before[0])
+            self._poll_if_touched(master)
         nothing_whole = master is None and agent is None and unsynced
-        same = self._facts is not None and self._heard == before and self._facts.unsynced == unsynced
-        if nothing_whole or same:
+        # The same objects, since a comparison of live views would say nothing.
+        same = master is before[0] and agent is before[1]
+        if nothing_whole or (same and self._facts is not None and self._facts.unsynced == unsynced):
             return
         merged = attrs.evolve(self._merge.merge(master, agent, self._agent_address(agent)), unsynced=unsynced)
         self._facts, self._changed_at = merged, self._reactor.seconds()
         if self._sink is not None:
             self._sink(merged)
 
-    def _poll_if_touched(self, master: Facts, before: Facts | None) -> None:
+    def _poll_if_touched(self, master: Facts) -> None:
         """The master shows a change on our agent, which will not tell it before it is asked."""
         assert self._agent is not None
-        ours = self._agent_address(self._agent.facts)
-        touched = master.changed is None or before is None
-        if not touched:
-            assert master.changed is not None
-            assert before is not None
-            touched = any(_on(ours, task, master) or _on(ours, task, before) for task in master.changed)
-        if touched:
+        agent, changed = self._agent.facts or Facts(), master.changed
+        ours = self._agent_address(agent)
+        if (
+            changed is None
+            or len(changed) > MANY
+            or any(id_ in agent.tasks or _on(ours, id_, master) for id_ in changed)
+        ):
             self._agent.poll_now()
 
     def _agent_address(self, agent: Facts | None) -> Address:
@@ -200,18 +201,20 @@ class MesosSource(Service):
             yield f"follows {following}" if following is not None else "follows no master"
 
     def _problem_count(self) -> int:
-        folds = [
-            self._agent.fold if self._agent is not None else None,
-            self._stream.fold if self._stream is not None else None,
-        ]
-        return sum(fold.problem_count for fold in folds if fold is not None) + len(self._masters.problems)
+        return sum(fold.problem_count for fold in self._folds()) + len(self._masters.problems)
+
+    def _folds(self) -> Iterator[AgentFold | MasterFold]:
+        if self._agent is not None:
+            yield self._agent.fold
+        if self._stream is not None and self._stream.fold is not None:
+            yield self._stream.fold
 
     def _rejected(self) -> tuple[Mapping[str, int], int]:
         """By what was lost, and look-ups that failed; of the agent and all streams together."""
         rejected: Counter[str] = Counter()
         failures = 0
         if self._agent is not None:
-            rejected.update(self._agent.fold.rejected)
+            rejected.update(self._agent.rejected)
             failures += self._agent.lookup_failures
         if self._stream is not None:
             rejected.update(self._stream.rejected)

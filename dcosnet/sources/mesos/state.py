@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import attrs
 
+from dcosnet.model import viplabels
 from dcosnet.model.facts import Agent, Framework
 from dcosnet.model.net import Address, Protocol, check_port, parse_address, parse_endpoint
 from dcosnet.model.provenance import Provenance
@@ -67,7 +68,7 @@ class Described:
     `healthy` is the last word of a check, `checked` whether there is one.
     `mapped` are the port mappings of the container, `status_mapped` those of
     the newest status that has some: they count where the container has none, as
-    in pods. `flaws` is what could not be read of it, `status_flaws` of its last
+    in pods, and is not Docker's. `flaws` is what could not be read of it, `status_flaws` of its last
     status.
     """
 
@@ -88,6 +89,9 @@ class Described:
     status_flaws: tuple[str, ...] = ()
 
 
+_NOTHING = Described(TaskId("", ""), "")
+
+
 def read_task(document: object, known: Callable[[TaskId], Described | None]) -> Described:
     """
     A whole task, as TASK_ADDED and the snapshots tell it.
@@ -97,7 +101,7 @@ def read_task(document: object, known: Callable[[TaskId], Described | None]) -> 
     """
     task = _table(document)
     id_, agent = TaskId(_id(task, "framework_id"), _id(task, "task_id")), _id(task, "agent_id")
-    old = known(id_) or Described(id_, agent)
+    old = known(id_) or _NOTHING
     flaws: list[str] = []
     status_flaws: list[str] = []
 
@@ -171,9 +175,11 @@ def make_task(described: Described, agent: Address, framework: str, source: str,
     Its ports are those of mappings, labels and discovery in this order: what an
     earlier one says of a port stands, VIPs unite (spec/l4lb_overlay.md 1.6).
     """
-    entries = _merged(_merged(described.mapped or described.status_mapped, described.labelled), described.discovered)
-    active = described.state in {TaskState.RUNNING, TaskState.KILLING}
-    if active and described.addresses == (agent,):
+    mapped = described.mapped
+    if described.runtime is not Runtime.DOCKER:
+        mapped = mapped or described.status_mapped
+    entries = _merged(_merged(mapped, described.labelled), described.discovered)
+    if described.addresses == (agent,) and described.state in (TaskState.RUNNING, TaskState.KILLING):
         entries = _on_host(entries)
     healthy = False if described.healthy is None and described.checked else described.healthy
     return Task(
@@ -261,7 +267,9 @@ class _Told(NamedTuple):
         mapped: tuple[Entry, ...] = ()
         try:
             infos = _items(_member(status, "container_status"), "network_infos")
-            addresses = tuple(dict.fromkeys(_addresses(infos, flaws)))
+            addresses = tuple(_addresses(infos, flaws))
+            if len(addresses) > 1:  # to hash one takes longer than to read it
+                addresses = tuple(dict.fromkeys(addresses))
             mapped = tuple(_network_mappings(infos, flaws))
         except ValueError as error:
             flaws.append(str(error))
@@ -274,7 +282,10 @@ class _Told(NamedTuple):
 
 def _statuses(task: Table, flaws: list[str]) -> _Told:
     told = _Told()
-    for status in sorted((_table(each) for each in _items(task, "statuses")), key=_timestamp):
+    statuses = [_table(each) for each in _items(task, "statuses")]
+    if len(statuses) > 1:
+        statuses.sort(key=_timestamp)
+    for status in statuses:
         told = told.after(status, flaws)
     return told
 
@@ -349,6 +360,7 @@ def _discovery_port(port: Table, flaws: list[str]) -> Entry | None:
             scopes.append(value)
         elif key.startswith(("VIP", "vip")):
             vips.append(value)
+            _check_vip(value, flaws)
     if len(scopes) > 1 or (scopes and scopes[0] not in {"host", "container"}):
         raise Unreadable(f"network-scope {clip(', '.join(scopes))} is not host or container")
     if type(port.get("number")) is int and port["number"] == 0:
@@ -373,6 +385,7 @@ def _labels(task: Table, flaws: list[str]) -> tuple[Mapping[str, str], tuple[Ent
                 entry = _labelled(task, key[len(_LABEL_PORT) :], value)
                 if entry is not None:
                     entries.append(entry)
+                    _check_vip(entry.vips[0], flaws)
         except ValueError as error:
             flaws.append(f"label {clip(item)}: {error}")
     return labels, tuple(entries)
@@ -386,6 +399,14 @@ def _labelled(task: Table, number: str, value: str) -> Entry | None:
     if protocol is None:
         raise Unreadable("its value does not begin with tcp:// or udp://")
     return Entry(protocol, None, _offered(task, int(number)), None, (value[6:],))
+
+
+def _check_vip(text: str, flaws: list[str]) -> None:
+    """Tell of a label that makes no VIP. It stays with its port, where each node passes it over."""
+    try:
+        viplabels.parse(text)
+    except ValueError as error:
+        flaws.append(str(error))
 
 
 def _offered(task: Table, index: int) -> int:
@@ -496,25 +517,27 @@ def _port(table: Table, key: str) -> int:
 
 def _id(table: Table, key: str) -> str:
     text = _member(table, key).get("value")
-    if not isinstance(text, str) or not text or not _encodable(text):
-        raise Unreadable(f"{key} {clip(table.get(key))} is not an id")
-    return text
+    if isinstance(text, str) and text and (text.isascii() or _encodable(text)):
+        return text
+    raise Unreadable(f"{key} {clip(table.get(key))} is not an id")
 
 
 def _member(table: Table, key: str) -> Table:
     """A member that is an object; an absent one is an empty object."""
     value = table.get(key)
+    if isinstance(value, dict):
+        return value
     return {} if value is None else _table(value, key)
 
 
 def _items(table: Table, key: str) -> list[Any]:
     """A member that is a list; an absent one is an empty list."""
     value = table.get(key)
+    if isinstance(value, list):
+        return value
     if value is None:
         return []
-    if not isinstance(value, list):
-        raise Unreadable(f"{key}: {clip(value)} is not a list")
-    return value
+    raise Unreadable(f"{key}: {clip(value)} is not a list")
 
 
 def _table(value: object, key: str = "") -> Table:
@@ -524,14 +547,15 @@ def _table(value: object, key: str = "") -> Table:
 
 
 def _text(value: object, key: str) -> str:
-    if not isinstance(value, str) or not _encodable(value):
-        raise Unreadable(f"{key} {clip(value)} is not text")
-    return value
+    # Asked here, since a call for each of a million texts takes its time.
+    if isinstance(value, str) and (value.isascii() or _encodable(value)):
+        return value
+    raise Unreadable(f"{key} {clip(value)} is not text")
 
 
 def _encodable(text: str) -> bool:
     """Whether text can be stored and sent; JSON may hold halves of surrogate pairs."""
-    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _few(flaws: list[str]) -> tuple[str, ...]:

@@ -22,15 +22,17 @@ from twisted.python.failure import Failure
 
 from dcosnet.errors import PeerError
 from dcosnet.io import heap
+from dcosnet.io.names import Resolve
 from dcosnet.model.facts import Facts, Leader
 from dcosnet.model.net import Address, Endpoint, parse_address
 from dcosnet.sources.mesos.access import AccessError, Answer, Stream, base_url
-from dcosnet.sources.mesos.backoff import BASE, Backoff
+from dcosnet.sources.mesos.backoff import BASE, LIMIT, Backoff
 from dcosnet.sources.mesos.events import MasterFold, Phase
 from dcosnet.sources.mesos.leader import Known, Masters
-from dcosnet.sources.mesos.lookup import Lookups, Resolve
+from dcosnet.sources.mesos.lookup import Lookups
 from dcosnet.sources.mesos.masterinfo import PORT
 from dcosnet.sources.mesos.pause import Pause
+from dcosnet.sources.mesos.polled import Polled
 from dcosnet.sources.mesos.recordio import RecordReader
 
 log = Logger()
@@ -39,11 +41,11 @@ MISSED = 3
 """Heartbeat intervals of silence that end a stream, as dcos-net had it."""
 SLICE = 0.01
 """Seconds that are folded in one turn of the reactor."""
-GAP = 0.05
+GAP = 0.02
 """Seconds at least between two tellings; the first after a rest is told at once."""
-BURST = 320
+BURST = 160
 """
-Steps without a rest after which what they made is taken for lasting: 5 000 tasks of a snapshot, or 320 events.
+Steps without a rest after which what they made is taken for lasting: 2 500 tasks of a snapshot, or 160 events.
 
 Without it, one collection of garbage while 50 000 tasks were folded took 300 ms.
 """
@@ -56,6 +58,21 @@ _REDIRECTS = frozenset({301, 302, 307, 308})
 _NO_STREAM = frozenset({400, 403, 404, 405, 501})  # what a master that does not stream says to SUBSCRIBE
 _HOPS = 3
 _QUEUE = 4 << 20  # bytes of records that wait; beyond it the kernel keeps them
+
+
+class Ends(Protocol):
+    """What a subscription needs of its stream; Stream and Polled both have it."""
+
+    lost: Deferred[str]
+
+    def close(self, why: str) -> None:
+        """Give nothing more; `lost` fires with the reason. Idempotent."""
+
+    def pause(self) -> None:
+        """Give nothing for now."""
+
+    def resume(self) -> None:
+        """Give again."""
 
 
 class Talks(Protocol):
@@ -117,6 +134,7 @@ class MasterStream:
         self._pursuing: Deferred[None] | None = None
         self._call: _Subscription | None = None
         self._place: _Place | None = None
+        self._found: dict[str, Endpoint] = {}
         self._hold: IDelayedCall | None = None
         self._rejected: Counter[str] = Counter()
         self._lookup_failures = 0
@@ -124,7 +142,7 @@ class MasterStream:
         self.synced = False
         self.trouble: str | None = None
         self.heard_at: float | None = None
-        self.connections = {"followed": 0, "lost": 0, "standby": 0, "failed": 0}
+        self.connections = {"followed": 0, "lost": 0, "standby": 0, "failed": 0, "error": 0}
         self.records = 0
 
     @property
@@ -161,9 +179,7 @@ class MasterStream:
             self._pursuing.cancel()
             self._pursuing = None
         self._end()
-        if self._hold is not None:
-            self._hold.cancel()
-            self._hold = None
+        self._keep()
         return self._masters.stop()
 
     def _masters_changed(self) -> None:
@@ -179,28 +195,42 @@ class MasterStream:
         """A master that lost the election may not know it yet: its stream is left if it is surely another one."""
         assert known.leader is not None
         assert self._place is not None
-        if self._call is not None and _literal(known.leader) not in {None, self._place.endpoint}:
+        if self._call is not None and self._where(known.leader) not in {None, self._place.endpoint}:
             self._call.close("another master leads")
 
     # the pursuit
 
     async def _pursue(self) -> None:
         while True:
-            known = self._masters.known
-            places = await self._places(known) if known is not None else []
-            if known is None:
-                await self._pause.wait(None)
-            elif not places:
-                self._stand_by("no master on this node leads")
-                # Names that could not be resolved may be by then; a change of the masters ends it.
-                await self._pause.wait(BASE * MISSED)
-            else:
-                await self._pause.wait(await self._round(places))
+            try:
+                wait = await self._search()
+            except Exception as error:
+                if self._pause.stopped:
+                    raise
+                log.failure("Following the masters failed; it begins anew")
+                self.connections["error"] += 1
+                # Nobody is told of it: that may be what failed. Whoever asks sees it.
+                self.trouble = f"a mistake of ours, which the log tells: {error!r}"
+                wait = self._backoff.failed()
+            await self._pause.wait(wait)
+
+    async def _search(self) -> float | None:
+        """Find a master and follow it until it is lost; the seconds until the next search, None for any change."""
+        known = self._masters.known
+        if known is None:
+            return None
+        places = await self._places(known)
+        if places:
+            return await self._round(places)
+        self._stand_by("no master on this node leads")
+        # Names that could not be resolved may be by then; a change of the masters ends it.
+        return BASE * MISSED
 
     async def _places(self, known: Known) -> Sequence[_Place]:
         """The masters to try, in order."""
         urls = [*([known.leader] if known.leader else []), *known.masters]
         places = [_Place(url, await self._endpoint(url)) for url in dict.fromkeys(urls)]
+        self._found = {place.url: place.endpoint for place in places if place.endpoint is not None}
         ours = [place for place in places if place.endpoint is not None and self._here(place.endpoint.address)]
         if not ours and not self._only_here:
             return places
@@ -226,9 +256,11 @@ class MasterStream:
             if followed is None:
                 standby = True
                 continue
-            self._backoff.succeeded()
             # Once at once: a master that restarts is soon back. One that ends each stream early is not.
-            return 0.0 if followed > BASE else self._backoff.failed()
+            if followed <= BASE:
+                return self._backoff.failed()
+            self._backoff.succeeded()
+            return 0.0
         if standby:
             self._stand_by("another master leads")
             self._backoff.succeeded()
@@ -241,20 +273,14 @@ class MasterStream:
         """Follow a master until its stream ends; the seconds that it lasted, or None if it stands by."""
         # Known before the answer is: records may come with it.
         call = _Subscription(self._reactor, self._resolve, self._heard, self._folded)
-        answer = await self._asked(place.url, self._access.subscribe(place.url, call.receive))
+        answer = await self._access.subscribe(place.url, call.receive)
         if isinstance(answer, Stream):
             return await self._follow(place, call, answer)
         if answer.code in _REDIRECTS:
             return await self._redirected(place, answer.location, hops)
         if answer.code in _NO_STREAM:
-            return await self._poll(place, answer.code)
+            return await self._poll(place, call, answer.code, hops)
         raise _Refused(f"{place.url}: answered SUBSCRIBE with {answer.code}")
-
-    async def _asked(self, url: str, asked: Deferred[Any]) -> Any:
-        try:
-            return await asked
-        except defer.TimeoutError:
-            raise _Refused(f"{url}: gave no answer in time") from None
 
     async def _redirected(self, place: _Place, location: str, hops: int) -> float | None:
         if place.endpoint is not None and self._here(place.endpoint.address):
@@ -271,48 +297,49 @@ class MasterStream:
             raise _Refused(f"{place.url}: sent us in a circle")
         return await self._try(_Place(url, await self._endpoint(url)), hops + 1)
 
-    async def _follow(self, place: _Place, call: _Subscription, stream: Stream) -> float:
+    async def _follow(self, place: _Place, call: _Subscription, stream: Ends) -> float:
         since = self._reactor.seconds()
-        self._begin(place, call)
-        self.connections["followed"] += 1
-        log.info("Following {url}", url=place.url)
-        try:
-            reason = await call.follow(stream)
-        finally:
-            self._end()
-        self.connections["lost"] += 1
-        self._fail(f"{place.url}: {reason}", lost=True)
-        if call.fold.phase is Phase.INIT:
-            raise _Refused(f"{place.url}: {reason}")
-        # What was wrong in the stream itself may well be there again.
-        return 0.0 if call.nonsense else float(self._reactor.seconds() - since)
-
-    async def _poll(self, place: _Place, code: int) -> float:
-        """A master that refuses the stream still tells its state: a snapshot every so often."""
-        log.info("{url} refuses its stream ({code}); it is polled", url=place.url, code=code)
-        since = self._reactor.seconds()
-        while True:
-            answer = await self._asked(place.url, self._access.ask(place.url, "GET_STATE"))
-            if answer.code != 200:
-                self._end()
-                if answer.code in _REDIRECTS:
-                    return float(self._reactor.seconds() - since)
-                raise _Refused(f"{place.url}: answered SUBSCRIBE with {code} and GET_STATE with {answer.code}")
-            if self._call is None:
-                self._begin(place, _Subscription(self._reactor, self._resolve, self._heard, self._folded))
-            call = self._call
-            assert call is not None
-            # The answer is what a SUBSCRIBED holds, under other names.
-            call.take(b'{"type":"SUBSCRIBED","subscribed":' + answer.body + b"}")
-            await self._pause.wait(self._refresh)
-
-    def _begin(self, place: _Place, call: _Subscription) -> None:
         self._place, self._call = place, call
         self.trouble = f"{place.url} is heard, but its state is not whole yet"
+        self.connections["followed"] += 1
+        # Here a master leads, again perhaps: what is held is its to replace.
+        self._keep()
+        log.info("Following {url}", url=place.url)
+        try:
+            why = await call.follow(stream)
+        finally:
+            self._end()
+        reason = why if why.startswith(place.url) else f"{place.url}: {why}"
+        self.connections["error" if call.mistaken else "lost"] += 1
+        self._fail(reason, lost=True)
+        if call.fold.phase is Phase.INIT:
+            raise _Refused(reason)
+        lasted = self._reactor.seconds() - since
+        if lasted > LIMIT:
+            self._backoff.succeeded()
+        # What was wrong in the stream itself may well be there again.
+        return 0.0 if call.nonsense else float(lasted)
+
+    async def _poll(self, place: _Place, call: _Subscription, code: int, hops: int) -> float | None:
+        """A master that refuses the stream still tells its state: a snapshot every so often."""
+
+        def ask() -> Deferred[Answer]:
+            return self._access.ask(place.url, "GET_STATE")
+
+        answer = await ask()
+        if answer.code in _REDIRECTS:
+            return await self._redirected(place, answer.location, hops)
+        if answer.code != 200:
+            raise _Refused(f"{place.url}: answered SUBSCRIBE with {code} and GET_STATE with {answer.code}")
+        log.info("{url} refuses its stream ({code}); it is polled", url=place.url, code=code)
+        polled = Polled(self._reactor, ask, self._refresh, call.take)
+        polled.start(answer)
+        return await self._follow(place, call, polled)
 
     def _end(self) -> None:
         if self._call is not None:
             self._call.stop()
+            self._call.close("not followed any more")
             self._rejected.update(self._call.fold.rejected)
             self._lookup_failures += self._call.lookup_failures
             self._call = None
@@ -325,9 +352,6 @@ class MasterStream:
 
     def _folded(self, facts: Facts, first: bool) -> None:
         """A stream that is whole has something to tell."""
-        if self._hold is not None:
-            self._hold.cancel()
-            self._hold = None
         if first:
             log.info("The state of {url} is whole", url=self.following)
         self.trouble, self.synced = None, True
@@ -341,10 +365,14 @@ class MasterStream:
         known, place = self._masters.known or Known(), self._place
         if place is None or place.endpoint is None:
             return None
-        others = [endpoint for url in known.masters if (endpoint := _literal(url)) is not None]
+        others = [endpoint for url in known.masters if (endpoint := self._where(url)) is not None]
         every = tuple(dict.fromkeys([place.endpoint, *others]))
-        leads = known.leader is None or known.leader == place.url or _literal(known.leader) == place.endpoint
+        leads = known.leader is None or known.leader == place.url or self._where(known.leader) == place.endpoint
         return Leader(place.endpoint, every, known.epoch if leads else 0)
+
+    def _where(self, url: str) -> Endpoint | None:
+        """Where a master is: as its name was resolved last, or as its URL says."""
+        return self._found.get(url) or _literal(url)
 
     def _stand_by(self, why: str) -> None:
         self.connections["standby"] += 1
@@ -355,6 +383,11 @@ class MasterStream:
         if self.facts is not None and self._hold is None:
             self._hold = self._reactor.callLater(HOLD, self._let_go)
         self._told()
+
+    def _keep(self) -> None:
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
 
     def _let_go(self) -> None:
         self._hold = self.facts = None
@@ -385,11 +418,11 @@ class _Subscription:
         self._heard = heard
         self._folded = folded
         self._reader = RecordReader()
-        self._records: deque[bytes] = deque()
+        self._records: deque[bytes | bytearray] = deque()
         self._waiting = 0
         self._answers: deque[tuple[str, Address | None]] = deque()
         self._steps: Iterator[None] | None = None
-        self._stream: Stream | None = None
+        self._stream: Ends | None = None
         self._paused = False
         self._lost: Deferred[str] | None = None
         self._why: str | None = None
@@ -403,6 +436,9 @@ class _Subscription:
         self._folded_at = 0.0
         self._burst = 0
         self.nonsense = False
+        """Whether what came was the reason that it ended."""
+        self.mistaken = False
+        """Whether a mistake of ours was."""
         self.fold = MasterFold()
         self._lookups = Lookups(reactor, resolve, self._resolved)
 
@@ -411,19 +447,28 @@ class _Subscription:
         """Times that an agent's host name was not resolved."""
         return self._lookups.failures
 
-    def follow(self, stream: Stream) -> Deferred[str]:
-        """Fires with the reason when the stream has ended."""
-        self._stream = stream
+    def follow(self, stream: Ends) -> Deferred[str]:
+        """
+        Fires with the reason when the stream has ended.
+
+        What came before is kept, and folded from now on: until then nobody
+        knows whose word it is.
+        """
+        lost: Deferred[str] = Deferred(self._forsake)
+        self._stream, self._lost = stream, lost
+        stream.lost.addCallback(self._ended)
         if self._why is not None:
             stream.close(self._why)
-        else:
+            return lost
+        if isinstance(stream, Stream):
             self._listen()
-        lost: Deferred[str] = Deferred(self._forsake)
-        self._lost = lost
-        stream.lost.addCallback(self._ended)
+        self._fold()
         return lost
 
     def _ended(self, why: str) -> None:
+        if self._why is None and self._reader.missing:
+            self.fold.refuse()
+            why = f"{why} in the midst of a record; {self._reader.missing} bytes or more of it are missing"
         lost, self._lost = self._lost, None
         if lost is not None:
             lost.callback(why)
@@ -455,38 +500,48 @@ class _Subscription:
         try:
             records = self._reader.feed(data)
         except PeerError as error:
+            self.fold.refuse()
             self._refuse(str(error))
             return
         for record in records:
             self.take(record)
 
-    def take(self, record: bytes) -> None:
-        """One record, to be folded when its turn comes."""
+    def take(self, record: bytes | bytearray) -> None:
+        """One record, to be folded when its turn comes; none once it has stopped, also of a chunk begun before."""
+        if self._stopped:
+            return
         self._heard()
         self._records.append(record)
         self._waiting += len(record)
         if self._waiting > _QUEUE and not self._paused and self._stream is not None:
             self._paused = True
             self._stream.pause()
-        if self._work is None:
+        if self._work is None and self._stream is not None:
             self._fold()
 
+    def _safely(self, step: Callable[[], None]) -> None:
+        """Whatever goes wrong in a step costs this stream, and nothing is lost: the next one begins with all."""
+        try:
+            step()
+        except PeerError as error:
+            self.fold.refuse()
+            self._refuse(str(error))
+        except Exception as error:  # noqa: BLE001 - a mistake of ours, or of who is told; counted and shown
+            log.failure("Taking what a master tells failed; its stream begins anew")
+            self.mistaken = True
+            self._refuse(f"a mistake of ours, which the log tells: {error!r}")
+
     def _fold(self) -> None:
+        self._safely(self._fold_some)
+
+    def _fold_some(self) -> None:
         """Fold for a slice of time; the rest on the next turn."""
         self._work = None
         now = self._reactor.seconds()
         if now - self._folded_at > REST:
             self._burst = 0
         self._folded_at = now
-        try:
-            whole = self._fold_until(now + SLICE)
-        except PeerError as error:
-            self._refuse(str(error))
-            return
-        except Exception:  # noqa: BLE001 - whatever a peer sends costs its own stream only; we are told of our mistake
-            log.failure("Folding a record failed")
-            self._refuse("a record could not be folded")
-            return
+        whole = self._fold_until(now + SLICE)
         if self._burst >= BURST:
             self._burst = 0
             heap.keep()
@@ -512,7 +567,8 @@ class _Subscription:
                 break
         if self._paused and self._waiting <= _QUEUE // 2 and self._stream is not None:
             self._paused = False
-            self._listen()
+            if self._silence is not None:
+                self._listen()
             self._stream.resume()
         return not self._records
 
@@ -520,8 +576,13 @@ class _Subscription:
         """Between two records: what is due, what is to be looked up, what may be told."""
         if self._stopped:
             return
+        end = self._reactor.seconds() + SLICE
         while self._answers:
             self.fold.resolved(*self._answers.popleft(), self._reactor.seconds())
+            if self._answers and self._reactor.seconds() >= end:
+                self._work = self._work or self._reactor.callLater(0, self._fold)
+                return
+        self.fold.tick(self._reactor.seconds())
         due = self.fold.due()
         if self._tick is not None and self._tick.active():
             self._tick.cancel()
@@ -540,7 +601,7 @@ class _Subscription:
     def _tell_later(self) -> None:
         self._telling = None
         if self._steps is None:
-            self._after()
+            self._safely(self._after)
 
     def _tell(self) -> None:
         facts, before = self.fold.facts(), self._told
@@ -554,14 +615,18 @@ class _Subscription:
     def _due(self) -> None:
         self._tick = None
         if self._steps is None:
-            self.fold.tick(self._reactor.seconds())
-            self._after()
+            self._safely(self._give_up_waiting)
+
+    def _give_up_waiting(self) -> None:
+        # Where a resolver hangs, the pids of agents must do until it answers: else their tasks would be gone (D21).
+        self._answers.extend((name, None) for name in self.fold.unresolved())
+        self._after()
 
     def _resolved(self, hostname: str, address: Address | None) -> None:
         # In the midst of a record the fold takes nothing else.
         self._answers.append((hostname, address))
         if self._steps is None:
-            self._after()
+            self._safely(self._after)
 
     def _listen(self) -> None:
         """Bytes are a sign of life, too: a large snapshot takes its time."""

@@ -18,7 +18,7 @@ from dcosnet.model.net import Address
 from dcosnet.model.task import Task, TaskId, TaskState
 from dcosnet.sources.mesos.state import Described, make_task, pid_address
 
-_SHOWN = 100  # of the problems; they are counted beyond
+_SHOWN = 1000  # of the problems; they are counted beyond
 _REMARKS = 20
 
 
@@ -32,12 +32,14 @@ class TaskTable:
 
     def __init__(self, source: str) -> None:
         self._source = source
-        self.rejected: Counter[str] = Counter({"event": 0, "task": 0, "agent": 0, "framework": 0, "field": 0})
+        self.rejected: Counter[str] = Counter(
+            {"document": 0, "event": 0, "task": 0, "agent": 0, "framework": 0, "field": 0}
+        )
         self._facts = Facts()
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything but what was counted."""
+        """Forget everything but what was counted. Facts that were given keep what they show."""
         self.agents: dict[str, Agent] = {}
         self.frameworks: dict[str, Framework] = {}
         self.waiting: set[TaskId] = set()
@@ -105,7 +107,7 @@ class TaskTable:
             return
         self.waiting.discard(id_)
         task = make_task(described, address, name, self._source, now)
-        if task != before:
+        if before is None or task != before:
             self._tasks[id_] = task
             self._touch(id_)
 
@@ -217,7 +219,7 @@ class TaskTable:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """The first hundred problems; those of a task have its key as reference."""
+        """The first thousand problems; those of a task have its key as reference."""
         return tuple(islice(self._problems(), _SHOWN))
 
     def _problems(self) -> Iterator[Problem]:
@@ -233,14 +235,16 @@ class TaskTable:
         """
         All that is known, with what changed since the last call; the same object where nothing did.
 
-        What is not whole is not told, so `changed` does not start anew there.
+        Its tasks are a live view until the next `clear`: a copy of 50 000 for
+        each change would cost more than all that comes of it. What is not whole
+        is not told, so `changed` does not start anew there.
         """
         if unsynced:
-            return Facts(self._tasks.copy(), unsynced, self.frameworks.copy(), self.agents.copy())
+            return Facts(self._tasks, unsynced, self.frameworks.copy(), self.agents.copy())
         if self._stale:
             last = self._facts
             self._facts = Facts(
-                tasks=last.tasks if self._changed == set() else self._tasks.copy(),
+                tasks=self._tasks,
                 frameworks=last.frameworks if last.frameworks == self.frameworks else self.frameworks.copy(),
                 agents=last.agents if last.agents == self.agents else self.agents.copy(),
                 changed=None if self._changed is None else frozenset(self._changed),

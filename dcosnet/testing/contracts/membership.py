@@ -36,4 +36,15 @@ def membership_contract(make: Callable[[], tuple[IMembership, str]]) -> type:
             members = make()[0].members.value
             assert all(name == member.name for name, member in members.items())
 
+        def test_each_member_has_its_details(self) -> None:
+            """Who looks at members finds all of them, and nobody else."""
+            membership = make()[0]
+            assert membership.details().keys() == membership.members.value.keys()
+
+        def test_ages_are_not_negative(self) -> None:
+            """They are lengths of time, whatever any clock says."""
+            membership = make()[0]
+            ages = [detail.age for detail in membership.details().values() if detail.age is not None]
+            assert all(age >= 0 for age in (*ages, *(refusal.age for refusal in membership.refusals())))
+
     return MembershipContract

@@ -46,7 +46,9 @@ def folder(tmp_path):
     authority = certificate(tmp_path, "ca")
     for name in ("server", "client"):
         certificate(tmp_path, name, authority)
-    certificate(tmp_path, "stranger")
+    _, key = certificate(tmp_path, "stranger")
+    locked = serialization.BestAvailableEncryption(b"passphrase")
+    (tmp_path / "locked.key").write_bytes(key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, locked))
     return tmp_path
 
 
@@ -112,6 +114,44 @@ async def test_a_client_certificate_lets_us_in(serve, folder):
         await access(ca=folder / "ca.pem").ask(agent.url, "GET_AGENT")
 
 
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")  # Twisted does
+@pytest_twisted.ensureDeferred
+async def test_certificates_that_were_renewed_count_from_the_next_request(serve, folder):
+    """They are renewed every few hours in some clusters: no restart, and half a renewal costs a request or two."""
+    agent = serve(name="server", client=True)
+    stranger, client = ((folder / f"{name}.pem", folder / f"{name}.key") for name in ("stranger", "client"))
+    ours = folder / "ours.pem", folder / "ours.key"
+
+    def renew(number, files):
+        ours[number].write_bytes(files[number].read_bytes())
+
+    for number in (0, 1):
+        renew(number, stranger)
+    asks = access(ca=folder / "ca.pem", cert=ours[0], key=ours[1])
+    with pytest.raises(AccessError):
+        await asks.ask(agent.url, "GET_AGENT")
+    renew(0, client)
+    with pytest.raises(AccessError, match="no certificate and its key"):
+        await asks.ask(agent.url, "GET_AGENT")
+    renew(1, client)
+    assert (await asks.ask(agent.url, "GET_AGENT")).code == 200
+    ours[1].unlink()
+    with pytest.raises(AccessError, match="cannot be read"):
+        await asks.ask(agent.url, "GET_AGENT")
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_authority_that_was_renewed_counts_from_the_next_request(serve, folder):
+    agent = serve(name="server")
+    trusted = folder / "trusted.pem"
+    trusted.write_bytes((folder / "stranger.pem").read_bytes())
+    asks = access(ca=trusted)
+    with pytest.raises(AccessError, match="certificate"):
+        await asks.ask(agent.url, "GET_AGENT")
+    trusted.write_bytes((folder / "ca.pem").read_bytes())
+    assert (await asks.ask(agent.url, "GET_AGENT")).code == 200
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_principal_is_told_with_its_password(serve, folder):
     agent = serve(authorization=basic("dcosnet", "pässword"))
@@ -143,6 +183,8 @@ async def test_a_secret_that_is_none_is_not_sent(content, reason, serve, folder)
         ({"ca": "client.key"}, "mesos.ca"),
         ({"cert": "client.key", "key": "client.key"}, "mesos.cert"),
         ({"cert": "client.pem", "key": "gone.key"}, "mesos.key"),
+        ({"cert": "client.pem", "key": "server.key"}, "mesos.cert"),
+        ({"cert": "client.pem", "key": "locked.key"}, "mesos.cert"),
     ],
 )
 def test_certificates_that_cannot_be_used_are_told_at_the_start(files, setting, folder):

@@ -27,7 +27,7 @@ class Rig:
         self.looked_up = []
         self.answer = None
         self.addresses = {}
-        self.tellings = 0
+        self.tellings = self.faults = 0
         self.poller = AgentPoller(
             clock,
             self,
@@ -50,10 +50,14 @@ class Rig:
 
     def _resolve(self, name):
         self.looked_up.append(name)
-        return defer.succeed(self.addresses.get(name))
+        found = self.addresses.get(name)
+        return found if isinstance(found, Deferred) else defer.succeed(found)
 
     def _told(self):
         self.tellings += 1
+        if self.faults:
+            self.faults -= 1
+            raise ZeroDivisionError
 
     @property
     def polls(self):
@@ -146,12 +150,61 @@ def test_a_name_that_does_not_resolve_is_this_nodes_address(make):
     assert rig.poller.lookup_failures == 1
 
 
+def test_tasks_that_wait_for_a_name_are_not_told_as_gone(clock, make):
+    """The agent registered anew: until its name is looked up again, what was told before stays."""
+    rig = make("agent-1.example")
+    rig.addresses["agent-1.example"] = parse_address("10.0.0.8")
+    rig.poller.start()
+    before = rig.poller.facts
+    answer = rig.addresses["agent-1.example"] = Deferred()
+    new = rig.cluster.add_agent("agent-1.example")
+    rig.cluster.add_task("api", rig.task[0], new)
+    rig.id = new
+    clock.pump([0.1, 1.9])
+    assert rig.poller.facts is before
+    answer.callback(parse_address("10.0.0.9"))
+    assert {(task.name, str(task.agent)) for task in rig.poller.facts.tasks.values()} == {("api", "10.0.0.9")}
+
+
 def test_a_name_that_resolves_is_what_it_resolves_to(make):
     rig = make("agent-1.example")
     rig.addresses["agent-1.example"] = parse_address("10.0.0.8")
     rig.poller.start()
     (task,) = rig.poller.facts.tasks.values()
     assert task.agent == parse_address("10.0.0.8")
+
+
+@pytest.mark.parametrize("mistake", [ZeroDivisionError("oops"), defer.CancelledError()], ids=repr)
+def test_a_mistake_of_ours_costs_one_poll(mistake, clock, make):
+    """It is counted and shows, and the agent is asked again with growing waits, for ever."""
+    rig = make()
+    rig.poller.start()
+    facts = rig.poller.facts
+    rig.answer = lambda: defer.fail(mistake)
+    for count, wait in enumerate((2.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0)):
+        assert rig.poller.polls["error"] == count
+        clock.advance(0.1)
+        clock.advance(wait)
+    assert "mistake of ours" in rig.poller.trouble
+    assert rig.poller.facts is facts
+    rig.answer = None
+    clock.pump([0.1, 30.0])
+    assert rig.poller.trouble is None
+    assert rig.poller.facts == facts
+
+
+def test_what_could_not_be_told_is_told_again_as_a_whole(clock, make):
+    """Whoever failed to take a change must not miss it until the next one."""
+    rig = make()
+    rig.poller.start()
+    rig.cluster.update_task(rig.task, state="TASK_KILLED")
+    rig.faults = 1
+    clock.pump([0.1, 1.9])
+    assert (rig.poller.polls["error"], rig.faults) == (1, 0)
+    before = rig.tellings
+    clock.pump([0.1, 1.0])
+    assert rig.tellings == before + 1
+    assert (rig.poller.facts.tasks, rig.poller.facts.changed, rig.poller.trouble) == ({}, None, None)
 
 
 def test_stopping_in_the_midst_of_a_question_leaves_nothing(clock, make):

@@ -172,6 +172,17 @@ def test_nothing_waited_for_means_served_at_once():
     assert fold.facts().tasks.keys() == {WEB}
 
 
+@pytest.mark.parametrize("kind", ["pending_tasks", "unreachable_tasks", "completed_tasks", "orphan_tasks"])
+def test_of_a_snapshot_only_tasks_that_agents_have_count(kind):
+    """The other lists hold tasks that do not run, or that ended long ago."""
+    snapshot = subscribed([], [agent_document()], [framework_document()])
+    snapshot["subscribed"]["get_state"]["get_tasks"][kind] = [RUNNING]
+    fold = fold_of(snapshot)
+    assert fold.phase is Phase.SERVE
+    assert fold.facts().tasks == {}
+    assert fold.problems == ()
+
+
 def test_nothing_is_whole_before_the_snapshot():
     fold = MasterFold()
     assert fold.phase is Phase.INIT
@@ -311,7 +322,7 @@ def test_a_task_that_is_told_on_another_agent_moves():
 
 
 def test_facts_that_did_not_change_are_the_same_object():
-    """A status that tells nothing new is no change; a mapping that was given never changes."""
+    """A status that tells nothing new is no change."""
     fold = fold_of(SERVING)
     first = fold.facts()
     fold.apply({"type": "HEARTBEAT"}, 1.0)
@@ -321,12 +332,22 @@ def test_facts_that_did_not_change_are_the_same_object():
     fold.apply(task_updated(RUNNING, status(3, "TASK_KILLING")), 1.0)
     second = fold.facts()
     assert second.changed == {WEB}
-    assert first.tasks[WEB].state is TaskState.RUNNING
+    assert second.tasks[WEB].state is TaskState.KILLING
     assert second.agents is first.agents
     assert second.frameworks is first.frameworks
     fold.apply(agent_added(agent_document("S9")), 1.0)
     assert fold.facts().changed == frozenset()
-    assert fold.facts().tasks is second.tasks
+    assert fold.facts().agents.keys() == {"S0", "S9"}
+    assert second.agents.keys() == {"S0"}
+
+
+def test_a_new_snapshot_leaves_the_facts_told_before():
+    """They stay in force until it is whole, though their tasks are a live view."""
+    fold = fold_of(SERVING)
+    told = fold.facts()
+    fold.apply(subscribed(), 1.0)
+    assert fold.facts().tasks == {}
+    assert told.tasks.keys() == {WEB}
 
 
 # bad input
@@ -350,6 +371,46 @@ def test_a_snapshot_cut_short_is_a_protocol_error():
     with pytest.raises(ProtocolError):
         fold.apply(whole[:-40], 1.0)
     assert fold.phase is Phase.INIT
+
+
+def told(**state):
+    """A SUBSCRIBED whose state has this in place of what is usual."""
+    whole = SERVING["subscribed"]["get_state"] | state
+    return {"type": "SUBSCRIBED", "subscribed": {"get_state": {k: v for k, v in whole.items() if v != "absent"}}}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"type": "SUBSCRIBED"},
+        {"type": "SUBSCRIBED", "subscribed": {}},
+        {"type": "SUBSCRIBED", "subscribed": {"get_state": None}},
+        {"type": "SUBSCRIBED", "subscribed": {"get_state": {}}},
+        {"type": "SUBSCRIBED", "subscribed": {"get_state": []}},
+        told(get_tasks="absent"),
+        told(get_agents="absent"),
+        told(get_frameworks="absent"),
+        told(get_tasks=None),
+        told(get_tasks=[]),
+        told(get_tasks={"tasks": None}),
+        told(get_tasks={"tasks": {"web.1": {}}}),
+        told(get_agents={"agents": 7}),
+        told(get_frameworks={"frameworks": "none"}),
+    ],
+)
+def test_a_state_that_is_absent_is_not_an_empty_one(record):
+    """Nothing may be made of it, for it would end every task of the cluster."""
+    fold = fold_of(SERVING)
+    with pytest.raises(ProtocolError, match="the state that the master tells has"):
+        fold.apply(json.dumps(record).encode(), 1.0)
+    assert fold.facts().unsynced
+
+
+def test_a_state_of_empty_objects_is_an_empty_cluster():
+    """What a master tells that knows nobody: JSON made of protobuf leaves out empty lists."""
+    fold = fold_of(told(get_tasks={}, get_agents={}, get_frameworks={}))
+    assert fold.phase is Phase.SERVE
+    assert fold.facts().tasks == {}
 
 
 def test_a_long_record_that_is_no_snapshot_is_a_protocol_error():
@@ -405,12 +466,12 @@ def test_a_flaw_of_a_task_is_shown_under_its_key_while_the_task_has_it():
 
 def test_problems_are_bounded_in_number_and_counted():
     ports = {"ports": {"ports": [{"number": 99999, "protocol": "tcp"}]}}
-    tasks = [task_document(f"t{number}") | {"discovery": ports} for number in range(150)]
+    tasks = [task_document(f"t{number}") | {"discovery": ports} for number in range(1500)]
     fold = fold_of(subscribed(tasks, [agent_document()], [framework_document()]))
     for number in range(500):
         fold.apply({"type": f"NEW{number}"}, 1.0)
-    assert len(fold.problems) == 100
-    assert fold.problem_count == 150 + 20
+    assert len(fold.problems) == 1000
+    assert fold.problem_count == 1500 + 20
 
 
 def test_a_snapshot_is_taken_in_steps_that_lead_to_the_same():
@@ -493,6 +554,11 @@ def test_a_polled_agents_host_name_is_looked_up():
         (b"<html>", b"{}"),
         (b"[]", b"{}"),
         (b"{}", {"get_agent": agent_document()}),
+        ({"get_state": {}}, {"get_agent": agent_document()}),
+        ({"get_state": {"get_tasks": {}}}, {"get_agent": agent_document()}),
+        ({"get_state": {"get_frameworks": {}}}, {"get_agent": agent_document()}),
+        ({"get_state": {"get_tasks": None, "get_frameworks": {}}}, {"get_agent": agent_document()}),
+        ({"get_state": {"get_tasks": {"tasks": None}, "get_frameworks": {}}}, {"get_agent": agent_document()}),
         ({"get_state": {"get_tasks": 7}}, {"get_agent": agent_document()}),
         ({"get_state": {"get_tasks": {"launched_tasks": {}}}}, {"get_agent": agent_document()}),
         ({"get_state": {}}, {"get_agent": {"agent_info": {"id": 7}}}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from kazoo.exceptions import NoAuthError, NoNodeError
+from kazoo.exceptions import NoAuthError, NoNodeError, SessionExpiredError
 from twisted.internet import defer
 from twisted.internet.task import Clock
 
@@ -55,6 +55,22 @@ def test_a_broken_list_keeps_what_it_said(clock, tmp_path):
     path.write_text('["10.0.0.2"]')
     clock.advance(LOOK)
     assert (changes[-1], watch.problems, watch.heard_at) == (Known(("http://10.0.0.2:5050",)), (), None)
+    watch.stop()
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_mistake_in_taking_a_list_costs_one_look(clock, tmp_path):
+    """It shows, and the file is read again."""
+    path = tmp_path / "masters.json"
+    path.write_text('["10.0.0.1"]')
+    watch, faults = MasterList(clock, path, "http", off=now), [1, 1]
+    watch.start(lambda: faults and 1 // (faults.pop() - 1))
+    assert "mistake of ours" in watch.problems[0].reason
+    path.write_text('["10.0.0.2"]')
+    clock.advance(LOOK)
+    path.write_text('["10.0.0.3"]')
+    clock.advance(LOOK)
+    assert (watch.known, watch.problems) == (Known(("http://10.0.0.3:5050",)), ())
     watch.stop()
     assert clock.getDelayedCalls() == []
 
@@ -185,12 +201,21 @@ def test_while_nobody_stands_the_last_masters_are_kept(client, watch):
     assert "no master stands" in watch.problems[0].reason
 
 
-def test_a_refusal_is_told_and_tried_again(client, watch):
-    """A password that is wrong, until somebody corrects the rights."""
-    client.error = NoAuthError("not allowed")
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (NoAuthError(), "user and password"),
+        (SessionExpiredError("expired"), "expired"),
+        (ZeroDivisionError("oops"), "mistake of ours"),
+    ],
+    ids=["refusal", "session", "mistake"],
+)
+def test_a_look_that_fails_is_told_and_tried_again(error, reason, client, watch):
+    """A password that is wrong, until somebody corrects the rights; or what nobody expected."""
+    client.error = error
     client.listener("CONNECTED")
     client.handler.run()
-    assert "not allowed" in watch.problems[0].reason
+    assert reason in watch.problems[0].reason
     client.error, client.nodes = None, {"json.info_0000000004": master("10.0.0.1")}
     watch._reactor.advance(LOOK)
     client.handler.run()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcosnet.sources.mesos import pieces as module
-from dcosnet.sources.mesos.pieces import pieces
+from dcosnet.sources.mesos.pieces import Opened, pieces
 from dcosnet.sources.mesos.recordio import ProtocolError
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -19,12 +19,15 @@ values = st.recursive(
 objects = st.dictionaries(st.text(), values, max_size=5)
 
 
-def opened(value, depth, path=()):
-    """What pieces should give, from the decoded document."""
+def opened(value, depth, path=None):
+    """What pieces should give, from the decoded document; that the document itself opens is no piece."""
     if depth and isinstance(value, dict):
+        if path is not None:
+            yield path, Opened.OBJECT
         for key, inner in value.items():
-            yield from opened(inner, depth - 1, (*path, key))
+            yield from opened(inner, depth - 1, (*(path or ()), key))
     elif depth and isinstance(value, list):
+        yield path, Opened.LIST
         for inner in value:
             yield from opened(inner, depth - 1, path)
     else:

@@ -13,10 +13,10 @@ def framed(records):
     return b"".join(b"%d\n%b" % (len(record), record) for record in records)
 
 
-@given(st.lists(st.binary(max_size=30)), st.lists(st.integers(1, 12)))
-def test_framing_does_not_depend_on_segments(records, sizes):
-    """However the stream is cut, the records are those that were framed."""
-    stream, reader, found = framed(records), RecordReader(), []
+@given(st.lists(st.binary(max_size=30)), st.lists(st.integers(1, 12)), st.integers(0, 40))
+def test_framing_does_not_depend_on_segments(records, sizes, long):
+    """However the stream is cut, the records are those that were framed, and stay so."""
+    stream, reader, found = framed(records), RecordReader(long=long), []
     for size in [*sizes, *([7] * len(stream))]:
         found += reader.feed(stream[:size])
         stream = stream[size:]

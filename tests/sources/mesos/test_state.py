@@ -104,6 +104,20 @@ def test_a_task_is_read_with_all_its_fields():
 
 
 @pytest.mark.parametrize(
+    ("discovery", "name"),
+    [(None, "web"), ({}, "web"), ({"ports": {}}, "web"), ({"name": "pod"}, "pod")],
+)
+def test_a_task_is_called_as_its_discovery_says_else_by_its_own_name(discovery, name):
+    """Marathon puts the name of a pod there, so that all its containers share one (dcos-net d4d0292)."""
+    assert task_of(discovery=discovery).name == name
+
+
+def test_a_port_without_a_name_is_called_default():
+    unnamed = {"number": 80, "protocol": "tcp"}
+    assert [port.name for port in task_of(container=None, discovery=discovering(unnamed)).ports] == ["default"]
+
+
+@pytest.mark.parametrize(
     ("broken", "lost"),
     [
         ({"name": 7, "discovery": {"ports": document()["discovery"]["ports"]}}, {"name"}),
@@ -168,10 +182,12 @@ def test_a_bad_mapping_costs_only_itself(lacking):
     ("container", "mappings", "runtime", "mapped"),
     [
         (None, (), Runtime.UNKNOWN, False),
+        (None, [mapping(8080, 31000)], Runtime.UNKNOWN, True),
         ({"network_infos": [{"port_mappings": [mapping(8080, 31000)]}]}, (), Runtime.MESOS, True),
         ({"type": "MESOS"}, [mapping(8080, 31000)], Runtime.MESOS, True),
         ({"type": "DOCKER", "docker": {"port_mappings": [mapping(8080, 31000)]}}, (), Runtime.DOCKER, True),
         ({"type": "DOCKER", "network_infos": [{"port_mappings": [mapping(8080, 31000)]}]}, (), Runtime.DOCKER, False),
+        ({"type": "DOCKER"}, [mapping(8080, 31000)], Runtime.DOCKER, False),
     ],
 )
 def test_mappings_come_from_where_the_container_type_keeps_them(container, mappings, runtime, mapped):
@@ -202,6 +218,19 @@ def test_number_zero_means_no_port():
 def test_a_key_that_begins_with_vip_is_a_vip_label(key, counts):
     port = discovery_port(labels=[label(key, "/web:80")])
     assert ports_of(container=None, discovery=discovering(port)) == {("tcp", 80, None, ("/web:80",) if counts else ())}
+
+
+def test_a_label_that_makes_no_vip_is_told_and_stays_with_its_port():
+    """Each node reads labels for itself; who looks at the source learns why there is no VIP."""
+    more = {
+        "container": None,
+        "resources": RANGES,
+        "labels": {"labels": [label("VIP_PORT0", "tcp://b:0")]},
+        "discovery": discovering(discovery_port(10, labels=[label("VIP_0", "a"), label("VIP_1", "/a:80")])),
+    }
+    described = read_task(document(**more), unknown)
+    assert {vip for port in made(described).ports for vip in port.vips} == {"a", "/a:80", "b:0"}
+    assert sorted(flaw[: len("VIP label '...'")] for flaw in described.flaws) == ["VIP label 'a' h", "VIP label 'b:0'"]
 
 
 def test_tcp_and_udp_of_one_number_stay_two_ports():
@@ -271,10 +300,18 @@ def test_nothing_is_mapped_on_the_hosts_network():
     [
         ("TASK_RUNNING", TaskState.RUNNING),
         ("TASK_KILLING", TaskState.KILLING),
-        ("TASK_GONE_BY_OPERATOR", TaskState.TERMINAL),
+        ("TASK_FINISHED", TaskState.TERMINAL),
+        ("TASK_FAILED", TaskState.TERMINAL),
+        ("TASK_KILLED", TaskState.TERMINAL),
         ("TASK_LOST", TaskState.TERMINAL),
+        ("TASK_ERROR", TaskState.TERMINAL),
+        ("TASK_DROPPED", TaskState.TERMINAL),
+        ("TASK_GONE", TaskState.TERMINAL),
+        ("TASK_GONE_BY_OPERATOR", TaskState.TERMINAL),
         ("TASK_UNREACHABLE", TaskState.PREPARING),
         ("TASK_STAGING", TaskState.PREPARING),
+        ("TASK_STARTING", TaskState.PREPARING),
+        ("TASK_UNKNOWN", TaskState.PREPARING),
         ("TASK_FROM_THE_FUTURE", TaskState.PREPARING),
     ],
 )

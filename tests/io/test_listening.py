@@ -11,7 +11,7 @@ from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.protocol import Protocol, ServerFactory
 
 from dcosnet.errors import ConfigError
-from dcosnet.ops.listening import ListenError, ListeningService, Socket, parse_socket
+from dcosnet.io.listening import ListenError, ListeningService, Socket, parse_socket
 
 
 def parse(text: str, base) -> Socket:
