@@ -156,20 +156,20 @@ def test_a_node_that_was_paused_accuses_nobody(world):
 
 def test_a_pause_amid_two_pings_loses_no_link(world):
     """The answer may be in a buffer of this process, which did not run to read it."""
-    a, _b = linked(world, "a", "b")
-    link = a.core.links["b"]
+    _, b = linked(world, "a", "b")
+    link = b.core.links["a"]
     world.part("b")
     for _ in range(300):
         world.run(0.01)
         if link.probe.tries == 2:
             break
     assert link.probe.tries == 2
-    a.asleep = True
+    b.asleep = True
     world.apart.clear()
     world.run(0.4)
-    a.asleep = False
+    b.asleep = False
     world.run(0.05)
-    assert a.core.links.get("b") is link
+    assert b.core.links.get("a") is link
 
 
 def test_a_short_pause_of_all_harms_nobody(world):
