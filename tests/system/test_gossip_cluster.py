@@ -339,7 +339,7 @@ def test_lost_packets_are_nobodys_death(lan, hosts, percent):
         node.until("/v1/ledger", lambda ledger: ledger.items() >= written.items())
         # Some fifteen seconds of pings over each of its links.
         node.wait(lambda node=node: answers(node) > before[node.name][1] + 15 * (HOSTS - 1))
-    assert all(lan.dropped(number) > 10 for number in range(HOSTS))
+    assert all(lan.dropped(number) > 0 for number in range(HOSTS))
     lan.calm()
     hosts.whole()
     assert {node.name: node.verdicts("dead") for node in hosts} == {name: dead for name, (dead, _) in before.items()}
