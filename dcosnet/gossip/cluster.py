@@ -19,8 +19,8 @@ import attrs
 from dcosnet.errors import PeerError
 from dcosnet.gossip.counts import KINDS, Counts
 from dcosnet.gossip.dials import Dials
+from dcosnet.gossip.digest import LEAVES, root
 from dcosnet.gossip.digest import Digest as Leaves
-from dcosnet.gossip.digest import root
 from dcosnet.gossip.door import Door
 from dcosnet.gossip.effects import (
     Dial,
@@ -61,7 +61,7 @@ from dcosnet.gossip.messages import (
 from dcosnet.gossip.probe import PERIOD, Probe
 from dcosnet.gossip.recovery import Recovery
 from dcosnet.gossip.spread import Spread
-from dcosnet.gossip.table import MemberView, Table
+from dcosnet.gossip.table import FullError, MemberView, Table
 from dcosnet.gossip.wire import FrameError, encode
 from dcosnet.interfaces import IReplica
 from dcosnet.model.delta import NOTHING, Known
@@ -300,7 +300,7 @@ class Cluster:
                 self.counts.frames_in[type(message).__name__.lower()] += 1
                 self._hear(link, message, now)
                 if number not in self._links:
-                    return
+                    break
         except FrameError as error:
             self._nonsense(link, error.code, error.text, now)
         except PeerError as error:
@@ -322,10 +322,10 @@ class Cluster:
         if one is None:
             return
         peer = self._part(one, now)
-        if peer is None:
-            self._missed(link, Reason.CLOSED, reason, now)
-        else:
+        if peer is not None:
             self._lose(peer, Reason.CLOSED, now)
+        elif one.dialled:
+            self._missed(link, Reason.CLOSED, reason, now)
         self._settle(now)
 
     def unreached(self, link: int, now: float, why: Reason, text: str) -> None:
@@ -379,7 +379,8 @@ class Cluster:
         if self._running:
             for number, frame in self.spread.take_output():
                 self._put(self._links[number], frame)
-                self._links[number].reader.expect_pieces(self.spread.pulls_from(number))
+                if self.spread.has_pulled(number):
+                    self._links[number].reader.expect_pieces()
         writes = [Write(number, b"".join(frames)) for number, frames in self._out.items() if frames]
         effects, self._effects, self._out = self._effects, [], {}
         # What was said before a link is hung up is to arrive.
@@ -416,7 +417,7 @@ class Cluster:
         if isinstance(message, Members):
             self._take_records(link, message.told, now)
         elif isinstance(message, Doubted):
-            self._take_doubts(link, message)
+            self._take_doubts(link, message, now)
         elif isinstance(message, Digest):
             self._compare(link, message)
         elif isinstance(message, Frontier):
@@ -438,7 +439,7 @@ class Cluster:
         aim, before = self._dials.of(link.number), self._of_peer.get(hello.name)
         objection = self._door.objection(link, hello, None if aim is None else aim.name, before, now)
         if objection is not None:
-            # Who takes the name of another is told of by his own, where that is proven.
+            # Whose certificate it is answers for it, and not who he says he is.
             self._refuse(link, link.certified or hello.name, objection.code, objection.text, now)
             return
         if not link.dialled and len(self._of_peer) >= LINKS_LIMIT and hello.name not in self.table.wanted:
@@ -456,7 +457,7 @@ class Cluster:
         """The peer is who it should be: from now on it is told, and asked."""
         self._dials.settled(link.number)
         self._dials.drop(hello.name)
-        if link.dialled:
+        if link.dialled and link.endpoint in self._options.seeds:
             self._at_endpoint[link.endpoint] = hello.name
         self._problems.pop(hello.name, None)
         link.hello = hello
@@ -484,8 +485,9 @@ class Cluster:
     def _send_on(self, link: Link, now: float) -> None:
         """There are links enough here: tell the newcomer of some others."""
         others = [name for name in self.table.names if self.table.state(name) is MemberState.ALIVE]
-        told = map(self.table.told, self._rng.sample(others, min(TOLD_OF, len(others))))
-        self._say(link, Members(tuple(one for one in told if one is not None)))
+        for told in map(self.table.told, self._rng.sample(others, min(TOLD_OF, len(others)))):
+            if told is not None:
+                self._say(link, Members((told,)))  # together they might be too long for a frame
         self._close(link, CloseCode.BUSY, f"{LINKS_LIMIT} links are open here already; here are others", now)
 
     def _answered(self, link: Link, pong: Pong, now: float) -> None:
@@ -504,6 +506,9 @@ class Cluster:
             before = self._accused_by(one.record.name)
             try:
                 taken = self.table.take(one, now)
+            except FullError:
+                self.counts.records_refused += 1
+                continue
             except PeerError as error:
                 self.counts.records_refused += 1
                 raise FrameError(CloseCode.MALFORMED, str(error)) from error
@@ -543,7 +548,7 @@ class Cluster:
         for start in range(0, len(lives), DOUBTS_AT_ONCE):
             self._reply(link, Doubted(tuple(lives[start : start + DOUBTS_AT_ONCE])))
 
-    def _take_doubts(self, link: Link, doubted: Doubted) -> None:
+    def _take_doubts(self, link: Link, doubted: Doubted, now: float) -> None:
         """Pass on, once, what those who are doubted have to hear."""
         passed = []
         for name, *life in doubted.lives:
@@ -554,10 +559,13 @@ class Cluster:
             ):
                 self._doubts[name] = (generation, incarnation)
                 passed.append(name)
-        if passed:
-            for other in self._of_peer.values():
-                if other is not link:
-                    self._tell_doubts(other, passed)
+        if not passed:
+            return
+        for other in [one for one in self._of_peer.values() if one is not link]:
+            try:
+                self._tell_doubts(other, passed)
+            except FrameError as error:  # the one that does not read is to blame, and not who has spoken
+                self._nonsense(other, error.code, error.text, now)
 
     # Anti-entropy
 
@@ -589,6 +597,8 @@ class Cluster:
             self._reply(link, frontier)
 
     def _take_frontier(self, link: Link, frontier: Frontier, now: float) -> None:
+        if max(len(frontier.member_leaves), len(frontier.key_leaves)) > LEAVES:
+            raise FrameError(CloseCode.MALFORMED, f"a FRONTIER of more than {LEAVES} leaves")
         theirs = {name: (generation, sequence) for name, generation, sequence in frontier.members}
         mine = self.table.digest.within(frontier.member_leaves)
         self.spread.owe(link.number, [name for name, pair in mine.items() if theirs.get(name, (-1, -1)) < pair])
@@ -684,14 +694,15 @@ class Cluster:
 
     def _nonsense(self, link: Link, code: CloseCode, text: str, now: float) -> None:
         who = link.certified or link.name or link.endpoint.rpartition(":")[0]
-        self._faults.note(who, now)
+        if code is not CloseCode.SLOW:
+            self._faults.note(who, now)
         self._refuse(link, who, code, text, now)
 
     def _refuse(self, link: Link, who: str, code: CloseCode, text: str, now: float) -> None:
         """Close a link for a reason that somebody should know."""
         aim = self._dials.of(link.number)
         if code is CloseCode.SELF:
-            self._own_endpoints.add(link.endpoint)
+            self._is_here(link)
         else:
             self.counts.refused[code, False] += 1
             self._events.append(LinkRefused(who, code, False, text))
@@ -701,6 +712,11 @@ class Cluster:
             self._accuse(aim.name, Reason.REFUSED, now)
         self._postpone(link, code, now)
         self._close(link, code, text, now)
+
+    def _is_here(self, link: Link) -> None:
+        """This node has dialled itself; where a link comes from is no place to dial."""
+        if link.dialled:
+            self._own_endpoints.add(link.endpoint)
 
     def _note_problem(self, who: str, text: str) -> None:
         """For people, where members are shown; of strangers only the event tells."""
@@ -722,7 +738,7 @@ class Cluster:
         aim = self._dials.of(link.number)
         who = link.name or link.certified or (aim.name if aim is not None and aim.name else link.endpoint)
         if code is CloseCode.SELF:
-            self._own_endpoints.add(link.endpoint)
+            self._is_here(link)
         if code not in _QUIET:
             self.counts.refused[code, True] += 1
             self._events.append(LinkRefused(who, code, True, close.text[:500]))
@@ -791,10 +807,9 @@ class Cluster:
     def _prune(self, now: float) -> None:
         """Close links that nobody needs, and those that never said who they are."""
         for link in [one for one in self._links.values() if one.hello is None]:
-            if now - link.opened_at > HELLO_PATIENCE:
-                self._refuse(
-                    link, link.certified or link.endpoint, CloseCode.MALFORMED, "it did not say who it is", now
-                )
+            if now - link.opened_at > (ANSWER_PATIENCE if link.dialled else HELLO_PATIENCE):
+                who = link.certified or link.endpoint
+                self._refuse(link, who, CloseCode.NO_HELLO, "it did not say who it is", now)
         wanted = self.table.wanted
         if all(name in wanted for name in self._of_peer):
             return

@@ -18,6 +18,12 @@ PROTOCOL = 1
 Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 """All that counts here; what is one more than it can still be written down."""
 
+NAME_LIMIT = 253
+"""Octets of the name of a node, as it may be in the DNS."""
+
+Name = Annotated[str, msgspec.Meta(max_length=NAME_LIMIT)]
+"""Who is spoken of; of a node that is not known nothing else is checked."""
+
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
     """Anything that is said over a link."""
@@ -56,7 +62,7 @@ class CloseCode(IntEnum):
 class Accusation(msgspec.Struct, frozen=True, array_like=True):
     """A neighbour that could not be reached: of which generation and incarnation, and why."""
 
-    name: str
+    name: Name
     generation: Number
     incarnation: Number
     reason: str
@@ -142,7 +148,7 @@ class Doubted(Message, frozen=True, array_like=True):
     it reaches them and they refute it.
     """
 
-    lives: tuple[tuple[str, Number, Number], ...]
+    lives: tuple[tuple[Name, Number, Number], ...]
 
 
 class Digest(Message, frozen=True, array_like=True):
@@ -161,22 +167,22 @@ class Frontier(Message, frozen=True, array_like=True):
     """
 
     member_leaves: bytes
-    members: tuple[tuple[str, Number, Number], ...]
+    members: tuple[tuple[Name, Number, Number], ...]
     key_leaves: bytes
-    keys: tuple[tuple[str, Number, Number], ...]
+    keys: tuple[tuple[Name, Number, Number], ...]
     answer: bool
 
 
 class Have(Message, frozen=True, array_like=True):
     """Namespaces that are known further than the other end may know them."""
 
-    keys: tuple[tuple[str, Number, Number], ...]
+    keys: tuple[tuple[Name, Number, Number], ...]
 
 
 class Pull(Message, frozen=True, array_like=True):
     """Asks for what leads on from (owner, generation, version)."""
 
-    keys: tuple[tuple[str, Number, Number], ...]
+    keys: tuple[tuple[Name, Number, Number], ...]
 
 
 class Put(msgspec.Struct, frozen=True, array_like=True):
@@ -186,8 +192,8 @@ class Put(msgspec.Struct, frozen=True, array_like=True):
     value: bytes
     durable: bool
     version: Number
-    created: tuple[Number, Number, str]
-    written: tuple[Number, Number, str]
+    created: tuple[Number, Number, Name]
+    written: tuple[Number, Number, Name]
 
 
 class Change(Message, frozen=True, array_like=True):
@@ -197,7 +203,7 @@ class Change(Message, frozen=True, array_like=True):
     `more`: it was asked for with a Pull, and the next one follows unasked.
     """
 
-    owner: str
+    owner: Name
     generation: Number
     since: Number
     version: Number
@@ -225,4 +231,4 @@ class Stored(Message, frozen=True, array_like=True):
 class Nothing(Message, frozen=True, array_like=True):
     """To a Pull: there is nothing more of this owner here than was asked from."""
 
-    owner: str
+    owner: Name

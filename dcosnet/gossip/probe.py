@@ -82,6 +82,7 @@ class Probe:
     def spare(self, now: float, seconds: float) -> None:
         """This process did not run for so long: nobody is late on account of that."""
         self._due += seconds
+        self._enough = TRIES
         self._sent = {number: sent + seconds for number, sent in self._sent.items()}
         if self.tries:
             self.tries = 1

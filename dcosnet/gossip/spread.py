@@ -23,8 +23,9 @@ from random import Random
 import attrs
 
 from dcosnet.errors import PeerError
-from dcosnet.gossip.messages import Change, Have, Members, Message, Nothing, Pull, Record, Told
-from dcosnet.gossip.wire import PIECE, encode, encode_change, from_delta, to_delta
+from dcosnet.gossip.messages import Change, CloseCode, Have, Members, Message, Nothing, Pull, Told
+from dcosnet.gossip.table import weigh
+from dcosnet.gossip.wire import PIECE, FrameError, encode, encode_change, from_delta, to_delta
 from dcosnet.interfaces import IReplica
 from dcosnet.model.delta import NOTHING, Known
 
@@ -46,7 +47,10 @@ ANNOUNCE_AFTER = 0.05
 """Seconds for which announcements are gathered, so that many are one frame."""
 
 REPLIES = 64
-"""How many answers may wait for a peer that goes on asking and does not read."""
+"""How many answers, and how many pulls, may wait for a peer that goes on asking and does not read."""
+
+KNOWN = 16_384
+"""Of how many owners it is kept how far a peer knows them: of more than there can be."""
 
 PULLS, PULLS_OF_LINK = 16, 4
 """How many owners are pulled at a time, and of them from one link."""
@@ -74,15 +78,17 @@ class _Link:
         "announce",
         "announce_at",
         "asked",
-        "awaited",
         "bulk",
         "known",
         "members",
         "members_at",
+        "offers",
         "owed",
         "peer",
+        "pulled",
         "replies",
         "room",
+        "sending",
     )
 
     def __init__(self, peer: str) -> None:
@@ -100,11 +106,22 @@ class _Link:
         self.announce_at: float | None = None
         self.asked: dict[str, Known] = {}
         """What it has pulled, from where on."""
-        self.awaited: set[str] = set()
-        """What was pulled over it, and has not been answered to the end."""
+        self.pulled = False
+        """Whether anything was ever pulled over it."""
+        self.offers: dict[str, None] = {}
+        """What is lacking here and may be pulled over it, once it is not asked for so much."""
         self.replies: deque[Message] = deque()
         self.bulk: list[bytes] = []
         """Frames of a Change in pieces that are still to go."""
+        self.sending: str | None = None
+        """Whose Change that is."""
+
+    def note(self, owner: str, known: Known) -> None:
+        """Note how far the peer knows an owner. Of too many the oldest is let go: that costs what is sent twice."""
+        self.known.pop(owner, None)
+        self.known[owner] = known
+        if len(self.known) > KNOWN:
+            del self.known[next(iter(self.known))]
 
     @property
     def idle(self) -> bool:
@@ -162,11 +179,14 @@ class Spread:
         """A link is no more; what was pulled over it is pulled over another."""
         self._now = now
         self._busy.pop(link, None)
-        if self._links.pop(link, None) is None:
+        parted = self._links.pop(link, None)
+        if parted is None:
             return
         for owner in [owner for owner, pull in self._pulls.items() if pull.link == link]:
             del self._pulls[owner]
-            self._lacking[owner] = None
+            self._consider(owner, now)
+        for owner in [owner for owner in parted.offers if owner in self._lacking]:
+            self._consider(owner, now)
         self._pull_more(now)
 
     def room(self, link: int, room: bool) -> None:
@@ -183,9 +203,9 @@ class Spread:
         """Whether nothing is on its way to the peer, and nothing is being pulled."""
         return not self._pulls and self._links[link].idle
 
-    def pulls_from(self, link: int) -> bool:
-        """Whether something was asked for over this link that has not been answered to the end."""
-        return bool(self._links[link].awaited)
+    def has_pulled(self, link: int) -> bool:
+        """Whether something was asked for over this link."""
+        return self._links[link].pulled
 
     def knows(self, link: int, owner: str) -> Known:
         """What the peer has said that it knows of an owner."""
@@ -251,15 +271,15 @@ class Spread:
         one = self._links[link]
         for owner in leaves_of_mine:
             if owner not in theirs:
-                one.known[owner] = NOTHING
+                one.note(owner, NOTHING)
         for owner, known in theirs.items():
-            one.known[owner] = known
+            one.note(owner, known)
             self._consider(owner, now)
 
     # Five verbs
 
     def feed(self, data: tuple[int, Message], now: float) -> None:
-        """Take what a peer said of keys."""
+        """Take what a peer said of keys. Raises FrameError where it asks for more than it may."""
         self._now = now
         link, message = data
         if link not in self._links:
@@ -271,11 +291,13 @@ class Spread:
                 self._hears(link, owner, Known(generation, version))
                 self._consider(owner, now)
         elif isinstance(message, Pull):
+            asked = self._links[link].asked
             for owner, generation, version in message.keys:
-                self._links[link].asked[owner] = Known(generation, version)
+                asked[owner] = Known(generation, version)
             self._busy[link] = None
+            if len(asked) > REPLIES:
+                raise FrameError(CloseCode.SLOW, f"it pulls {len(asked)} owners at a time; {REPLIES} are allowed")
         elif isinstance(message, Nothing):
-            self._links[link].awaited.discard(message.owner)
             self._links[link].known.pop(message.owner, None)
             self._pulled(link, message.owner, now)
 
@@ -305,7 +327,7 @@ class Spread:
                 one = self._links.get(pull.link)
                 if one is not None:
                     one.known.pop(owner, None)  # not from there again, until it says anew that it has it
-                self._lacking[owner] = None
+                self._consider(owner, now)
         self._pull_more(now)
 
     def take_output(self) -> Iterable[tuple[int, bytes]]:
@@ -348,7 +370,7 @@ class Spread:
             one = self._told(name)
             if one is not None:
                 told.append(one)
-                weight += _weigh(one.record)
+                weight += weigh(one.record)
             if weight > MEMBERS_WEIGHT:
                 break
         return tuple(told)
@@ -374,6 +396,8 @@ class Spread:
         """A small delta that a link lacks; a large one is announced instead."""
         owner = next(iter(link.owed))
         start = link.owed.pop(owner)
+        if owner in link.asked or owner == link.sending:
+            return None  # on its way with what was pulled; told before that it would join on to nothing
         known = self._replica.known().get(owner, NOTHING)
         if link.known.get(owner, NOTHING) >= known:
             return None
@@ -381,7 +405,7 @@ class Spread:
         if small is None:
             self._announce(link, owner)
             return None
-        link.known[owner] = known
+        link.note(owner, known)
         self.changes_sent += 1
         return small
 
@@ -406,17 +430,24 @@ class Spread:
                 link.asked[owner] = delta.known
             else:
                 del link.asked[owner]
-            link.known[owner] = delta.known
+            link.note(owner, delta.known)
             link.bulk = list(reversed(encode_change(from_delta(delta, more=more))))
+            link.sending = owner
             self.changes_sent += 1
-        return link.bulk.pop() if link.bulk else None
+        if not link.bulk:
+            return None
+        frame = link.bulk.pop()
+        sent, link.sending = link.sending, link.sending if link.bulk else None
+        if sent is not None and link.sending is None and sent not in link.asked:
+            known = link.known.get(sent, NOTHING)
+            if known < self._replica.known().get(sent, NOTHING):
+                link.owed[sent] = known
+        return frame
 
     # In
 
     def _take(self, number: int, change: Change, now: float) -> None:
         owner, delta = change.owner, to_delta(change)
-        if not change.more:
-            self._links[number].awaited.discard(owner)
         self._hears(number, owner, delta.known)
         self._heard_from[owner] = (self._links[number].peer, delta.known)
         try:
@@ -443,7 +474,7 @@ class Spread:
     def _hears(self, number: int, owner: str, known: Known) -> None:
         link = self._links[number]
         if known > link.known.get(owner, NOTHING):
-            link.known[owner] = known
+            link.note(owner, known)
 
     def _pulled(self, number: int, owner: str, now: float) -> None:
         """A pull has ended, well or in vain."""
@@ -459,45 +490,43 @@ class Spread:
         self._pull_more(now)
 
     def _consider(self, owner: str, now: float) -> None:
-        known = self._replica.known().get(owner, NOTHING)
+        """Pull what some link knows further, or note it for later."""
         if owner in self._pulls:
             return
-        if any(link.known.get(owner, NOTHING) > known for link in self._links.values()):
+        known = self._replica.known().get(owner, NOTHING)
+        able = [number for number, link in self._links.items() if link.known.get(owner, NOTHING) > known]
+        self._lacking.pop(owner, None)
+        if not able:
+            return
+        number = self._best(owner, able)
+        if number is None:
             self._lacking[owner] = None
-            self._pull_more(now)
-        else:
-            self._lacking.pop(owner, None)
+            for one in able:
+                self._links[one].offers[owner] = None
+            return
+        self._pulls[owner] = _Pull(number, now + PULL_PATIENCE)
+        self._links[number].pulled = True
+        self._links[number].replies.append(Pull(((owner, *known),)))
+        self._busy[number] = None
+        self.pulls += 1
 
     def _pull_more(self, now: float) -> None:
-        for owner in list(self._lacking):
-            if len(self._pulls) >= PULLS:
-                return
-            del self._lacking[owner]
-            known = self._replica.known().get(owner, NOTHING)
-            number = self._best(owner, known)
-            if number is None:
-                continue
-            self._pulls[owner] = _Pull(number, now + PULL_PATIENCE)
-            self._links[number].awaited.add(owner)
-            self._links[number].replies.append(Pull(((owner, *known),)))
-            self._busy[number] = None
-            self.pulls += 1
+        """Ask links that are free for what they were noted for; each note is looked at once, however many there are."""
+        for number, link in self._links.items():
+            while link.offers and len(self._pulls) < PULLS and self._pulled_over(number) < PULLS_OF_LINK:
+                owner = next(iter(link.offers))
+                del link.offers[owner]
+                if owner in self._lacking:
+                    self._consider(owner, now)
 
-    def _best(self, owner: str, known: Known) -> int | None:
-        """Whom to ask: the owner itself, or anyone who knows more and is not asked for much already."""
-        busy: dict[int, int] = {}
-        for pull in self._pulls.values():
-            busy[pull.link] = busy.get(pull.link, 0) + 1
-        able = [number for number, link in self._links.items() if link.known.get(owner, NOTHING) > known]
-        free = [number for number in able if busy.get(number, 0) < PULLS_OF_LINK]
+    def _pulled_over(self, number: int) -> int:
+        return sum(pull.link == number for pull in self._pulls.values())
+
+    def _best(self, owner: str, able: Iterable[int]) -> int | None:
+        """Whom to ask: the owner itself, or anyone who is not asked for much already."""
+        if len(self._pulls) >= PULLS:
+            return None
+        free = [number for number in able if self._pulled_over(number) < PULLS_OF_LINK]
         if not free:
-            if able:
-                self._lacking[owner] = None
             return None
         return next((number for number in free if self._links[number].peer == owner), None) or self._rng.choice(free)
-
-
-def _weigh(record: Record) -> int:
-    """About how many octets a record has on the wire; never less than it has."""
-    texts = (record.name, *record.endpoints, *record.addresses, *(one.name for one in record.accuses))
-    return 64 + sum(len(text.encode()) + 3 for text in texts) + 48 * len(record.accuses)

@@ -17,7 +17,7 @@ import msgspec
 
 from dcosnet.errors import PeerError
 from dcosnet.gossip.digest import Digest
-from dcosnet.gossip.messages import Accusation, Reason, Record, Told
+from dcosnet.gossip.messages import NAME_LIMIT, Accusation, Reason, Record, Told
 from dcosnet.gossip.rings import Rings
 from dcosnet.gossip.verdict import Court
 from dcosnet.model.member import MemberState
@@ -37,8 +37,13 @@ ACCUSED_FOR = 120.0
 
 REFUTES_EVERY = 1.0
 
-NAME_LIMIT, ENDPOINTS_LIMIT, ADDRESSES_LIMIT, ACCUSES_LIMIT = 253, 16, 64, 128
+ENDPOINTS_LIMIT, ADDRESSES_LIMIT, ACCUSES_LIMIT = 16, 64, 128
+RECORD_LIMIT = 40_000
+"""Octets of a record: whoever passes it on has others in the same frame."""
+
 MEMBERS_LIMIT = 5000
+
+_encoder = msgspec.msgpack.Encoder()
 
 
 @attrs.frozen
@@ -59,6 +64,10 @@ class MemberView:
     linked: bool = False
     skew: float | None = None
     problem: str | None = None
+
+
+class FullError(PeerError):
+    """There are as many members as are remembered; whoever tells of one more is not to blame."""
 
 
 class _Member:
@@ -198,7 +207,7 @@ class Table:
     # Records
 
     def take(self, told: Told, now: float) -> bool:
-        """Hear a record; whether it was new. Raises PeerError for one that no member would write."""
+        """Hear a record; whether it was new. Raises PeerError for one that no member would write, or FullError."""
         record = told.record
         check_record(record)
         name = record.name
@@ -209,7 +218,7 @@ class Table:
         if before is not None and _age(record) <= _age(before.record):
             return False
         if before is None and len(self._members) >= MEMBERS_LIMIT:
-            raise PeerError(f"{name} would be member {MEMBERS_LIMIT + 1}; more are not remembered")
+            raise FullError(f"{name} would be member {MEMBERS_LIMIT + 1}; more are not remembered")
         self._put(record, now, dead=told.dead)
         return True
 
@@ -239,8 +248,9 @@ class Table:
 
     def is_accused(self) -> bool:
         """Whether others accuse this node of what it now is."""
-        accused = self._members[self.name].accused
-        return any(self._accusation(accuser, self.name) is not None for accuser in accused)
+        accusations = (self._accusation(accuser, self.name) for accuser in self._members[self.name].accused)
+        # Of a life that is still to come nobody can know anything; it would be refuted for ever.
+        return any(one is not None and (one.generation, one.incarnation) == _life(self.own) for one in accusations)
 
     def doubt(self, name: str, life: tuple[int, int]) -> bool:
         """Hear that a member is dead for somebody; whether it is to be told to others, who may reach it."""
@@ -509,5 +519,10 @@ def check_record(record: Record) -> None:
             raise PeerError(f"the record of {record.name} has {count} {what}; {limit} are allowed")
     if any(len(text) > NAME_LIMIT + 6 for text in (*record.endpoints, *record.addresses)):
         raise PeerError(f"the record of {record.name} has an address that is none")
-    if min(record.generation, record.incarnation, record.sequence) < 0:
-        raise PeerError(f"the record of {record.name} counts below zero")
+    if weigh(record) > RECORD_LIMIT:
+        raise PeerError(f"the record of {record.name} has {weigh(record)} octets; {RECORD_LIMIT} are allowed")
+
+
+def weigh(record: Record) -> int:
+    """How many octets a record has on the wire."""
+    return len(_encoder.encode(record))

@@ -137,11 +137,14 @@ class Reader:
         finally:
             del self._data[:at]
 
-    def expect_pieces(self, expected: bool) -> None:
-        """Whether something was asked for that may come in pieces."""
-        if not expected:
-            self._pieces = None
-        elif self._pieces is None:
+    def expect_pieces(self) -> None:
+        """
+        Something was asked for that may come in pieces.
+
+        From then on they are taken: that an answer has come cannot be known, since
+        a small change that was sent before it was asked for looks the same.
+        """
+        if self._pieces is None:
             self._pieces = bytearray()
 
     def _message(self, number: int, body: bytes) -> Message | None:

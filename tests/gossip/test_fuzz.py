@@ -26,7 +26,7 @@ def test_good_frames_of_the_corpus_are_read():
     for frame in load(CORPUS):
         reader = Reader()
         list(reader.feed(frames()["hello.bin"]))
-        reader.expect_pieces(True)
+        reader.expect_pieces()
         assert len(list(reader.feed(frame))) == (TYPES[frame[4]] is not Piece)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+import attrs
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
@@ -44,6 +45,8 @@ class Rig:
         return next(each for interface, each in self.part.contributes if interface is ITaskSource)
 
     def _take(self, facts):
+        # As it was told: its tasks may be a live view.
+        facts = attrs.evolve(facts, tasks=dict(facts.tasks))
         self.told.append(facts)
         for wanted in list(self._waiting):
             if wanted[0](facts):
