@@ -619,6 +619,7 @@ def test_a_clock_that_is_an_hour_ahead_is_told_of_and_decides_nothing(fleet):
             assert code == 1
             assert problem in text
             assert node.metrics()["dcosnet_kv_leaps_total"] > 0
+            assert f"the clock of {ahead.name} is 36" in node.log
         assert "this host's clock is 36" in command(ahead)[1]
         ahead.kill()
         ahead.start()
