@@ -38,7 +38,7 @@ def test_the_order_does_not_matter(content, rng):
 def test_the_leaves_that_differ_are_those_of_names_that_differ(one, other):
     """No more is told than has to be, and no less."""
     differing = {leaf_of(name) for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
-    assert set(digest(one).differing(digest(other).leaves())) == differing
+    assert set(digest(one).differing(digest(other).told())) == differing
     empty = Digest()
     assert (root(digest(one), empty) == root(digest(other), empty)) is (one == other)
     assert (root(empty, digest(one)) == root(empty, digest(other))) is (one == other)
@@ -68,8 +68,26 @@ def test_members_and_keys_are_not_mixed_up():
     assert root(some, empty) != root(empty, some)
 
 
-@pytest.mark.parametrize("octets", [b"", bytes(2047), bytes(2049)])
+@given(contents)
+def test_only_leaves_that_are_not_zero_are_told(content):
+    """Ten nodes cost as much as they are, and not as much as a thousand would."""
+    told = digest(content).told()
+    assert set(told[::9]) == {leaf_of(name) for name in content}
+    assert len(told) == 9 * len({leaf_of(name) for name in content})
+    assert Digest().told() == b""
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"1",
+        bytes(2048),
+        bytes([3, *bytes(8), 2, *bytes(8)]),
+        bytes([2, *bytes(8)]) * 2,
+    ],
+    ids=["too_few", "no_whole_leaves", "out_of_order", "twice"],
+)
 def test_what_are_no_leaves_is_refused(octets):
     """A peer may send anything."""
-    with pytest.raises(ValueError, match="2048"):
+    with pytest.raises(ValueError, match="leaves"):
         Digest().differing(octets)
