@@ -23,6 +23,7 @@ from dcosnet.gossip.digest import LEAVES, root
 from dcosnet.gossip.digest import Digest as Leaves
 from dcosnet.gossip.door import Door
 from dcosnet.gossip.effects import (
+    ClockDiffers,
     Dial,
     Effect,
     Event,
@@ -165,6 +166,8 @@ class Cluster:
         self._own_endpoints = set(options.endpoints)
         self._at_endpoint: dict[str, str] = {}
         self._problems: dict[str, str] = {}
+        self._skewed: set[str] = set()
+        """Of whose clocks people were told."""
         self._copies: dict[str, Known] = {}
         self._doubts: dict[str, tuple[int, int]] = {}
         self._states: dict[str, MemberState] = {}
@@ -462,6 +465,7 @@ class Cluster:
         self._problems.pop(hello.name, None)
         link.hello = hello
         link.skew = hello.clock / 1000 - (now + self._wall_ahead)
+        self._note_clock(hello.name, link.skew)
         self._probe_at = now
         link.probe = Probe(now, pings=link.dialled, stretch=self._health.stretch)
         self._of_peer[hello.name] = link
@@ -718,6 +722,14 @@ class Cluster:
         if link.dialled:
             self._own_endpoints.add(link.endpoint)
 
+    def _note_clock(self, who: str, ahead: float) -> None:
+        """Tell of a clock that is wrong, here or there, once until it is right."""
+        if abs(ahead) <= CLOCK_AHEAD:
+            self._skewed.discard(who)
+        elif who not in self._skewed:
+            self._skewed.add(who)
+            self._events.append(ClockDiffers(who, ahead))
+
     def _note_problem(self, who: str, text: str) -> None:
         """For people, where members are shown; of strangers only the event tells."""
         if who in self.table:
@@ -907,6 +919,7 @@ class Cluster:
         for name in self.table.forgotten():
             self._replica.forget(name)
             self._problems.pop(name, None)
+            self._skewed.discard(name)
             self._copies.pop(name, None)
             changed |= {name}
         if not changed:

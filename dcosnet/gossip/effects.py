@@ -73,4 +73,12 @@ class Paused:
     seconds: float
 
 
-Event = MembersChanged | LinkRefused | Superseded | Paused
+@attrs.frozen
+class ClockDiffers:
+    """The clock of a peer is so many seconds ahead of this host's, or behind: more than people should put up with."""
+
+    who: str
+    ahead: float
+
+
+Event = MembersChanged | LinkRefused | Superseded | Paused | ClockDiffers

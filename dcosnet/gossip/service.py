@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from dcosnet.gossip.addressbook import AddressBook
 from dcosnet.gossip.cluster import Cluster, Options
 from dcosnet.gossip.contact import Contact
-from dcosnet.gossip.effects import Effect, Event, LinkRefused, MembersChanged, Paused, Superseded
+from dcosnet.gossip.effects import ClockDiffers, Effect, Event, LinkRefused, MembersChanged, Paused, Superseded
 from dcosnet.gossip.membership import Membership
 from dcosnet.gossip.messages import CloseCode
 from dcosnet.gossip.metrics import GossipMetrics
@@ -244,6 +244,9 @@ class Gossip(MultiService):
                 self._note_refusal(who, code.name.lower(), text, theirs=theirs)
             case Superseded(text):
                 log.critical("takes no part in the cluster any more: {reason}", reason=text)
+            case ClockDiffers(who, ahead):
+                way = "ahead of" if ahead > 0 else "behind"
+                log.warn("the clock of {peer} is {seconds:.0f} s " + way + " ours", peer=who, seconds=abs(ahead))  # noqa: G010, G003 - two sentences
             case Paused(seconds):
                 log.warn("did not run for {seconds:.1f} s", seconds=seconds)  # noqa: G010 - Twisted's name
 

@@ -519,6 +519,8 @@ def check_record(record: Record) -> None:
             raise PeerError(f"the record of {record.name} has {count} {what}; {limit} are allowed")
     if any(len(text) > NAME_LIMIT + 6 for text in (*record.endpoints, *record.addresses)):
         raise PeerError(f"the record of {record.name} has an address that is none")
+    if len({one.name for one in record.accuses}) < len(record.accuses):
+        raise PeerError(f"the record of {record.name} accuses somebody twice")
     if weigh(record) > RECORD_LIMIT:
         raise PeerError(f"the record of {record.name} has {weigh(record)} octets; {RECORD_LIMIT} are allowed")
 

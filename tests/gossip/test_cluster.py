@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dcosnet.gossip.cluster import HELLO_PATIENCE, LINKS_LIMIT
-from dcosnet.gossip.effects import LinkRefused, Paused, Superseded
+from dcosnet.gossip.effects import ClockDiffers, LinkRefused, Paused, Superseded
 from dcosnet.gossip.faults import FOR, MANY
 from dcosnet.gossip.messages import (
     Accusation,
@@ -469,3 +469,30 @@ def test_a_lost_disk_gives_back_what_was_acknowledged(world):
     assert not again.core.recovering
     assert rig.store.get("k").value == b"1"
     assert a.core.table.record("b").generation == again.core.table.own.generation
+
+
+def test_who_takes_the_name_of_another_is_told_of_by_his_own(world):
+    """Of the member whose name he takes nobody thinks the worse."""
+    a, _ = linked(world, "a", "b")
+    rogue = world.stranger(a, "b", certified="rogue")
+    assert rogue.closed == CloseCode.IDENTITY
+    assert refusals(a) == [("rogue", CloseCode.IDENTITY, False)]
+    assert a.core.view("b").problem is None
+
+
+def test_a_clock_that_is_wrong_is_told_of_once(world):
+    """A log that says so with each link is not read."""
+    a, _ = linked(world, "a", "b")
+    for _ in range(2):
+        one = world.stranger(a, "c", greets=False)
+        one.say(one.hello(clock=int(world.now * 1000) + 3_600_000))
+        assert "c" in a.core.links
+        one.say(Close(CloseCode.LEAVING, ""))
+    (told,) = a.said(ClockDiffers)
+    assert told.who == "c"
+    assert told.ahead == pytest.approx(3600, abs=1)
+    one = world.stranger(a, "c")
+    one.say(Close(CloseCode.LEAVING, ""))
+    one = world.stranger(a, "c", greets=False)
+    one.say(one.hello(clock=int(world.now * 1000) - 20_000))
+    assert [round(told.ahead) for told in a.said(ClockDiffers)] == [3600, -20]
