@@ -343,6 +343,8 @@ class Cluster:
 
     def changed(self, owner: str, now: float) -> None:
         """The store knows something else of an owner."""
+        if owner in self.spread.let_go:
+            return
         self._keys.put(owner, self._replica.known().get(owner))
         self.spread.news(owner, now)
 
@@ -920,8 +922,10 @@ class Cluster:
         changed = self.table.judge(now)
         if self.table.refutations > refuted:
             self._health.worsen(now)
+        self._let_go()
         for name in self.table.forgotten():
             self._replica.forget(name)
+            self.spread.let_go.discard(name)
             self._problems.pop(name, None)
             self._skewed.discard(name)
             self._copies.pop(name, None)
@@ -940,6 +944,14 @@ class Cluster:
         self._expect()
         self._plan_soon(now)
         self._events.append(MembersChanged(changed))
+
+    def _let_go(self) -> None:
+        """Of who is told of no more its leases' namespace goes, too; durable keys stay, and are told of for ever."""
+        for name in sorted(self.table.untold - self.spread.let_go):
+            if self._replica.forget(name):
+                self.spread.let_go.add(name)
+                self._keys.put(name, None)
+        self.spread.let_go &= self.table.untold
 
     def _expect(self) -> None:
         """A durable write wants one more disk than this node's, where there is a peer to have it."""

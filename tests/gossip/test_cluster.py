@@ -509,3 +509,24 @@ def test_what_was_wrong_with_a_member_is_not_told_for_ever(world):
     assert a.core.view("b").problem is not None
     world.run(10)
     assert a.core.view("b").problem is None
+
+
+def test_the_namespace_of_who_is_long_gone_does_not_go_round_for_ever(world):
+    """Nodes forget at different moments: each would have it back from one that has not yet."""
+    a, b, c = linked(world, "a", "b", "c")
+    c.rig.store.write({"k": b"1"}, Lifetime.LEASE)
+    world.run(1)
+    world.stop(c)
+    world.run(12)
+    assert "c" in a.rig.store.known()
+    a.core.table._members["c"].since -= 100
+    world.leap(SHARED_FOR + 60)
+    world.run(200)
+    assert "c" not in a.rig.store.known()
+    assert "c" not in b.rig.store.known()
+    world.leap(KEPT_FOR - SHARED_FOR)
+    world.run(200)
+    for node in (a, b):
+        assert "c" not in node.core.table
+        assert "c" not in node.rig.store.known()
+        assert not node.core.spread.let_go
