@@ -84,6 +84,8 @@ FULL_FOR = 10.0
 BLIND_LIMIT = 1 << 20
 DOUBTS_AT_ONCE = 200
 COMPARES_WITHIN = 1.0
+PROBLEM_FOR = 600.0
+"""Seconds for which people are told of what was wrong with a member, unless it has a link before."""
 CLOCK_AHEAD = 10.0
 POSTPONE = {
     CloseCode.WRONG_CLUSTER: 300.0,
@@ -165,7 +167,8 @@ class Cluster:
         """Over which link digests are being compared, since when."""
         self._own_endpoints = set(options.endpoints)
         self._at_endpoint: dict[str, str] = {}
-        self._problems: dict[str, str] = {}
+        self._problems: dict[str, tuple[str, float]] = {}
+        """What was wrong with a member last, and when."""
         self._skewed: set[str] = set()
         """Of whose clocks people were told."""
         self._copies: dict[str, Known] = {}
@@ -248,7 +251,8 @@ class Cluster:
     def view(self, name: str) -> MemberView:
         """A member as this node sees it."""
         view = self.table.view(name)
-        problem = self._problems.get(name)
+        said, at = self._problems.get(name, (None, self._seen))
+        problem = said if self._seen - at < PROBLEM_FOR else None
         link = self._of_peer.get(name)
         if link is None or link.probe is None:
             return attrs.evolve(view, problem=problem)
@@ -339,6 +343,8 @@ class Cluster:
 
     def changed(self, owner: str, now: float) -> None:
         """The store knows something else of an owner."""
+        if owner in self.spread.let_go:
+            return
         self._keys.put(owner, self._replica.known().get(owner))
         self.spread.news(owner, now)
 
@@ -733,7 +739,7 @@ class Cluster:
     def _note_problem(self, who: str, text: str) -> None:
         """For people, where members are shown; of strangers only the event tells."""
         if who in self.table:
-            self._problems[who] = text
+            self._problems[who] = (text, self._seen)
 
     def _postpone(self, link: Link, code: CloseCode, now: float) -> None:
         aim = self._dials.failed(link.number, now, POSTPONE.get(code, 0.0))
@@ -916,8 +922,10 @@ class Cluster:
         changed = self.table.judge(now)
         if self.table.refutations > refuted:
             self._health.worsen(now)
+        self._let_go()
         for name in self.table.forgotten():
             self._replica.forget(name)
+            self.spread.let_go.discard(name)
             self._problems.pop(name, None)
             self._skewed.discard(name)
             self._copies.pop(name, None)
@@ -936,6 +944,14 @@ class Cluster:
         self._expect()
         self._plan_soon(now)
         self._events.append(MembersChanged(changed))
+
+    def _let_go(self) -> None:
+        """Of who is told of no more its leases' namespace goes, too; durable keys stay, and are told of for ever."""
+        for name in sorted(self.table.untold - self.spread.let_go):
+            if self._replica.forget(name):
+                self.spread.let_go.add(name)
+                self._keys.put(name, None)
+        self.spread.let_go &= self.table.untold
 
     def _expect(self) -> None:
         """A durable write wants one more disk than this node's, where there is a peer to have it."""

@@ -147,6 +147,8 @@ class Spread:
         linked: Callable[[str, str], bool],
         rng: Random,
     ) -> None:
+        self.let_go: set[str] = set()
+        """Owners that are gone for good: nothing is told of them, taken or pulled, or they would go round for ever."""
         self._replica = replica
         self._told = told
         self._linked = linked
@@ -273,6 +275,8 @@ class Spread:
             if owner not in theirs:
                 one.note(owner, NOTHING)
         for owner, known in theirs.items():
+            if owner in self.let_go:
+                continue
             one.note(owner, known)
             self._consider(owner, now)
 
@@ -448,6 +452,9 @@ class Spread:
 
     def _take(self, number: int, change: Change, now: float) -> None:
         owner, delta = change.owner, to_delta(change)
+        if owner in self.let_go:
+            self._pulled(number, owner, now)
+            return
         self._hears(number, owner, delta.known)
         self._heard_from[owner] = (self._links[number].peer, delta.known)
         try:
@@ -473,7 +480,7 @@ class Spread:
 
     def _hears(self, number: int, owner: str, known: Known) -> None:
         link = self._links[number]
-        if known > link.known.get(owner, NOTHING):
+        if owner not in self.let_go and known > link.known.get(owner, NOTHING):
             link.note(owner, known)
 
     def _pulled(self, number: int, owner: str, now: float) -> None:

@@ -188,6 +188,11 @@ class Table:
         )
 
     @property
+    def untold(self) -> AbstractSet[str]:
+        """Who has been gone for so long that nobody is told of it any more."""
+        return self._unshared
+
+    @property
     def wanted(self) -> frozenset[str]:
         """Whom this node is to be linked with."""
         return self.ring.neighbours(self.name) | self.live.neighbours(self.name)

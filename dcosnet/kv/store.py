@@ -20,7 +20,7 @@ from dcosnet.model.stamp import Stamp
 
 KEY_LIMIT = 512
 VALUE_LIMIT = 1 << 20
-OWNER_LIMIT = 128
+OWNER_LIMIT = 253
 OWNERS_LIMIT = 8192
 
 LIMITS = ("key", "value", "namespace", "keys")

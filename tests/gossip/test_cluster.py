@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dcosnet.gossip.cluster import HELLO_PATIENCE, LINKS_LIMIT
+from dcosnet.gossip.cluster import HELLO_PATIENCE, LINKS_LIMIT, PROBLEM_FOR
 from dcosnet.gossip.effects import ClockDiffers, LinkRefused, Paused, Superseded
 from dcosnet.gossip.faults import FOR, MANY
 from dcosnet.gossip.messages import (
@@ -496,3 +496,37 @@ def test_a_clock_that_is_wrong_is_told_of_once(world):
     one = world.stranger(a, "c", greets=False)
     one.say(one.hello(clock=int(world.now * 1000) - 20_000))
     assert [round(told.ahead) for told in a.said(ClockDiffers)] == [3600, -20]
+
+
+def test_what_was_wrong_with_a_member_is_not_told_for_ever(world):
+    """It may have been mended long ago, by somebody who has no link with this node."""
+    a = world.start("a")
+    one = world.stranger(a, "b")
+    one.say(Members((Told(Record("b", 1, 0, 1, (), ())),)))
+    one.say(b"\0\0\0\1\x03\xc0")
+    assert "PING" in a.core.view("b").problem
+    world.run(PROBLEM_FOR - 5)
+    assert a.core.view("b").problem is not None
+    world.run(10)
+    assert a.core.view("b").problem is None
+
+
+def test_the_namespace_of_who_is_long_gone_does_not_go_round_for_ever(world):
+    """Nodes forget at different moments: each would have it back from one that has not yet."""
+    a, b, c = linked(world, "a", "b", "c")
+    c.rig.store.write({"k": b"1"}, Lifetime.LEASE)
+    world.run(1)
+    world.stop(c)
+    world.run(12)
+    assert "c" in a.rig.store.known()
+    a.core.table._members["c"].since -= 100
+    world.leap(SHARED_FOR + 60)
+    world.run(200)
+    assert "c" not in a.rig.store.known()
+    assert "c" not in b.rig.store.known()
+    world.leap(KEPT_FOR - SHARED_FOR)
+    world.run(200)
+    for node in (a, b):
+        assert "c" not in node.core.table
+        assert "c" not in node.rig.store.known()
+        assert not node.core.spread.let_go

@@ -58,6 +58,7 @@ def test_for_a_second_one_it_waits_ten_seconds(replica):
     """From when the first has told."""
     recovery = Recovery(replica, 0.0)
     recovery.told("b", 8.0)
+    recovery.told("b", 9.0)
     assert recovery.due() == 8.0 + PATIENCE
     assert not recovery.settle(8.0 + PATIENCE - 0.1, 3, askable=True)
     assert recovery.settle(8.0 + PATIENCE, 3, askable=True)

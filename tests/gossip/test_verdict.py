@@ -1,11 +1,13 @@
 """Who is unreachable, from who accuses whom: the three rules, and whom they must not hit."""
 
+from math import ceil
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dcosnet.gossip.rings import Rings
-from dcosnet.gossip.verdict import Court, agreement
+from dcosnet.gossip.verdict import QUORUM, Court, agreement
 
 FIVE = "abcde"
 
@@ -48,6 +50,25 @@ def test_a_survivor_is_not_condemned_for_accusing_the_dead():
     for name in living:
         found = court(name, names, accusers, living - {name})
         assert found.keys() == dead
+
+
+def test_the_dead_do_not_condemn_who_accuses_them():
+    """Though somebody has not accused them yet, so that they are still heard: they are no observers any more."""
+    names = [f"n{n:02}" for n in range(30)]
+    ring, tried = Rings(names), 0
+    for survivor in names[1:]:
+        near = sorted(ring.neighbours(survivor) - {names[0]})
+        dead = set(near[: ceil(QUORUM * len(near)) + 1])
+        accusers = {}
+        for name in dead:
+            others = sorted(ring.neighbours(name) - dead - {survivor})
+            accusers[name] = {survivor, *others[: ceil(QUORUM * len(ring.neighbours(name))) - 1]}
+        heard = all(len(by) < len(ring.neighbours(name) - dead) for name, by in accusers.items())
+        enough = all(len(by) >= QUORUM * len(ring.neighbours(name)) for name, by in accusers.items())
+        if heard and enough:
+            tried += 1
+            assert court(names[0], names, accusers).keys() == dead
+    assert tried
 
 
 def test_both_halves_of_a_split_agree_about_the_other():

@@ -307,7 +307,7 @@ def test_what_a_peer_tells_of_this_node_is_not_taken(rig):
     [
         ("b", "k" * 513, b"", "key"),
         ("b", "k", bytes((1 << 20) + 1), "value"),
-        ("b" * 129, "k", b"", "owners"),
+        ("b" * 254, "k", b"", "owners"),
         ("", "k", b"", "owners"),
     ],
 )
