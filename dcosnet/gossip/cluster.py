@@ -542,11 +542,8 @@ class Cluster:
         if link is not None and link.probe is not None:
             link.probe.hint(now)
             self._probe_at = now
-        elif self.table.observes(name) and not self.table.accuses(name):
-            record = self.table.record(name)
-            if record is not None:
-                self._dials.aim(name, name, record.endpoints, now)
-                self._dials.hurry(name, now)
+        elif not self.table.accuses(name):
+            self._call(name, now)
 
     def _doubt_all(self, link: Link) -> None:
         """Tell one who comes back who else is dead here: with it a whole side may have come back."""
@@ -561,13 +558,10 @@ class Cluster:
     def _take_doubts(self, link: Link, doubted: Doubted, now: float) -> None:
         """Pass on, once, what those who are doubted have to hear."""
         passed = []
-        for name, *life in doubted.lives:
-            generation, incarnation = life
-            if self.table.doubt(name, (generation, incarnation)) and self._doubts.get(name) != (
-                generation,
-                incarnation,
-            ):
-                self._doubts[name] = (generation, incarnation)
+        for name, generation, incarnation in doubted.lives:
+            life = generation, incarnation
+            if self.table.doubt(name, life) and self._doubts.get(name) != life:
+                self._doubts[name] = life
                 passed.append(name)
         if not passed:
             return
@@ -681,8 +675,12 @@ class Cluster:
             self.table.held_back = now + ISOLATED_HOLD
         if reason is Reason.SILENT:
             self._accuse(name, reason, now)
+        self._call(name, now)
+
+    def _call(self, name: str, now: float) -> None:
+        """Dial at once whom the rings want, to see whether it is there."""
         record = self.table.record(name)
-        if record is not None and not record.left and (name in self.table.wanted or self.table.observes(name)):
+        if record is not None and not record.left and self.table.observes(name):
             self._dials.aim(name, name, record.endpoints, now)
             self._dials.hurry(name, now)
 
@@ -761,10 +759,8 @@ class Cluster:
             self.counts.refused[code, True] += 1
             self._events.append(LinkRefused(who, code, True, close.text[:500]))
             self._note_problem(who, f"it refuses this node: {close.text[:500]}")
-        if code is CloseCode.STALE and self.table.superseded is None:
-            self.table.superseded = (
-                f"{who} says that a newer process calls itself {self.table.name}; {close.text[:200]}"
-            )
+        if code is CloseCode.STALE:
+            self.table.supersede(f"{who} says that a newer process calls itself {self.table.name}; {close.text[:200]}")
         if code is CloseCode.DOUBLE:
             self._dials.settled(link.number)
         else:
@@ -861,7 +857,7 @@ class Cluster:
         for nth, key in enumerate(self._rng.sample(list(doors), len(doors))):
             self._dials.aim(key, None, (doors[key],), now + nth * SEEDS_APART)
         for aim in list(self._dials.aims):
-            if aim.key not in wanted and aim.key not in doors and not aim.once and not self.table.observes(aim.key):
+            if aim.key not in wanted and aim.key not in doors and not aim.once:
                 self._dials.drop(aim.key)
 
     def _heal(self, now: float) -> None:
