@@ -12,6 +12,7 @@ from enum import StrEnum
 from random import Random
 
 from dcosnet.l4lb.health import Health
+from dcosnet.l4lb.tally import Reason, Tally
 from dcosnet.model.net import Endpoint
 from dcosnet.model.vip import Backend
 
@@ -27,7 +28,7 @@ class Pick(StrEnum):
 class Target:
     """A backend in use: how many flows it has, and how it fares."""
 
-    __slots__ = ("active", "backend", "credit", "health", "sockaddr")
+    __slots__ = ("active", "backend", "credit", "health", "sockaddr", "tally")
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -36,6 +37,7 @@ class Target:
         """Flows in flight; whoever opens one counts it, also after the backend has left the table."""
         self.credit = 0
         self.health = Health()
+        self.tally = Tally()
 
 
 class Schedule:
@@ -52,6 +54,8 @@ class Schedule:
         self._open: tuple[Target, ...] = ()
         self._troubled = 0.0
         """Until when some backend may be suspect."""
+        self.former = Tally()
+        """What backends counted that are here no longer; what their last connections move is not in it."""
 
     def update(self, backends: Sequence[Backend]) -> None:
         """Take new backends; those that stay keep their flows and their health."""
@@ -60,6 +64,9 @@ class Schedule:
             target = targets.get(backend.endpoint) or self._targets.get(backend.endpoint) or Target(backend)
             target.backend = backend
             targets[backend.endpoint] = target
+        for endpoint, target in self._targets.items():
+            if endpoint not in targets:
+                self.former.add(target.tally)
         self._targets = targets
         self._open = tuple(target for target in targets.values() if target.backend.weight)
 
@@ -83,8 +90,23 @@ class Schedule:
             return None
         return left[0] if len(left) == 1 else self._choose(left)
 
-    def failed(self, target: Target, now: float) -> None:
+    @property
+    def targets(self) -> Collection[Target]:
+        """All backends, draining or not; a live view."""
+        return self._targets.values()
+
+    def worked(self, target: Target, _now: float, seconds: float) -> None:
+        """A backend took a connection, so long after it was asked."""
+        target.health.worked()
+        target.tally.took(seconds)
+
+    def answered(self, target: Target) -> None:
+        """A backend answered a datagram."""
+        target.health.worked()
+
+    def failed(self, target: Target, now: float, reason: Reason) -> None:
         """A backend did not take a flow."""
+        target.tally.failures[reason] += 1
         target.health.failed(now)
         self._troubled = max(self._troubled, target.health.until)
 

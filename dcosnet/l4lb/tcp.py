@@ -24,6 +24,7 @@ from dcosnet.io.epoll import READ, WRITE, InnerEpoll
 from dcosnet.l4lb.counts import Counts
 from dcosnet.l4lb.listener import Listener
 from dcosnet.l4lb.schedule import Schedule, Target
+from dcosnet.l4lb.tally import Reason
 
 log = Logger()
 
@@ -357,7 +358,7 @@ class Connection:
     failed, as nothing was read from it before one answered.
     """
 
-    __slots__ = ("_tried", "client", "listener", "proxy", "server", "target")
+    __slots__ = ("_asked", "_tried", "client", "listener", "proxy", "server", "target")
 
     def __init__(self, proxy: Proxy, listener: TcpListener, client: socket.socket) -> None:
         self.proxy = proxy
@@ -366,6 +367,8 @@ class Connection:
         self.server: End | None = None
         self.target: Target | None = None
         self._tried: tuple[Target, ...] = ()
+        self._asked = 0.0
+        """When the present backend was asked."""
         proxy.counts.connections += 1
         proxy.counts.active += 1
         proxy.connections.add(self)
@@ -376,13 +379,15 @@ class Connection:
         proxy = self.proxy
         schedule = self.listener.schedule
         while True:
-            target = schedule.pick(proxy.clock.seconds(), self._tried)
+            self._asked = now = proxy.clock.seconds()
+            target = schedule.pick(now, self._tried)
             if target is None:
                 proxy.counts.refused += 1
                 self.abort()
                 return
             if self._tried:
                 proxy.counts.retries += 1
+                target.tally.retries += 1
             self._tried = (*self._tried, target)
             try:
                 sock = socket.socket(self.listener.family, _NONBLOCKING)
@@ -426,7 +431,8 @@ class Connection:
             return
         proxy = self.proxy
         proxy.reached(self)
-        target.health.worked()
+        now = proxy.clock.seconds()
+        self.listener.schedule.worked(target, now, now - self._asked)
         proxy.epoll.rebind(server.fd, READ, server.ready)
         server.mask = READ
         client = self.client
@@ -461,12 +467,15 @@ class Connection:
     def _failed(self, target: Target, status: int) -> None:
         counts = self.proxy.counts
         if status == errno.ECONNREFUSED:
+            reason = Reason.REFUSED
             counts.connect_refused += 1
         elif status == errno.ETIMEDOUT:
+            reason = Reason.TIMEOUT
             counts.connect_timeout += 1
         else:
+            reason = Reason.UNREACHABLE
             counts.connect_unreachable += 1
-        self.listener.schedule.failed(target, self.proxy.clock.seconds())
+        self.listener.schedule.failed(target, self.proxy.clock.seconds(), reason)
 
     def close(self) -> None:
         """Both directions are done."""
@@ -488,6 +497,9 @@ class Connection:
         end(self.client)
         if self.server is not None and self.target is not None:
             counts.to_client += self.server.count
+            tally = self.target.tally
+            tally.to_backend += self.client.count
+            tally.to_client += self.server.count
             self.target.active -= 1
             end(self.server)
             # The ends know each other: without this the memory of each

@@ -20,6 +20,7 @@ from dcosnet.l4lb.counts import Counts
 from dcosnet.l4lb.flows import Flows
 from dcosnet.l4lb.listener import Listener
 from dcosnet.l4lb.schedule import Schedule, Target
+from dcosnet.l4lb.tally import Reason
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -173,6 +174,7 @@ class Flow:
         self.target = target
         self._socket = sock
         target.active += 1
+        target.tally.flows += 1
 
     def close(self) -> None:
         """Close its socket; whoever closes it takes it out of the table."""
@@ -196,6 +198,7 @@ class Flow:
             counts.udp_dropped += 1
             return True
         counts.to_backend += len(data)
+        self.target.tally.to_backend += len(data)
         if self._tried:
             self._pending = bytes(data) if len(data) <= KEPT else None
         return True
@@ -216,7 +219,8 @@ class Flow:
                 relay.counts.udp_dropped += 1
                 return
             self._tried, self._pending = (), None
-            self.target.health.worked()
+            self._listener.schedule.answered(self.target)
+            self.target.tally.to_client += length
             relay.flows.get(self._key, relay.clock.seconds())
             relay.counts.to_client += length
             self._listener.reply(view[:length], self._client)
@@ -228,7 +232,7 @@ class Flow:
         self._tried = self._tried or (self.target,)
         while True:
             relay.counts.connect_refused += 1
-            listener.schedule.failed(self.target, relay.clock.seconds())
+            listener.schedule.failed(self.target, relay.clock.seconds(), Reason.REFUSED)
             self.close()
             found = _reach(listener, self._tried)
             if found is None:
@@ -242,6 +246,7 @@ class Flow:
                 relay.flows.pop(self._key)
                 return
             relay.counts.retries += 1
+            target.tally.retries += 1
             self._tried, self._pending = (*self._tried, target), None
             if all(map(self._send, datagrams)):
                 return
@@ -271,8 +276,10 @@ def _reach(listener: UdpListener, tried: tuple[Target, ...]) -> tuple[Target, so
             return target, sock
         sock.close()
         if status == errno.ECONNREFUSED:
+            reason = Reason.REFUSED
             relay.counts.connect_refused += 1
         else:
+            reason = Reason.UNREACHABLE
             relay.counts.connect_unreachable += 1
-        listener.schedule.failed(target, now)
+        listener.schedule.failed(target, now, reason)
         tried = (*tried, target)

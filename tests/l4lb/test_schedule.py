@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dcosnet.l4lb.health import SUSPICION
 from dcosnet.l4lb.schedule import Pick, Schedule
+from dcosnet.l4lb.tally import Reason
 from dcosnet.model.vip import Backend
 
 every_rule = pytest.mark.parametrize("rule", list(Pick))
@@ -35,7 +36,7 @@ def test_each_open_backend_is_tried_once_and_draining_ones_never(rule, weights, 
     tried = []
     while (target := made.pick(0.0, tried)) is not None:
         assert target not in tried
-        made.failed(target, 0.0)
+        made.failed(target, 0.0, Reason.REFUSED)
         tried.append(target)
     assert {one.backend for one in tried} == {one for one in backends(*weights) if one.weight}
 
@@ -44,7 +45,7 @@ def test_each_open_backend_is_tried_once_and_draining_ones_never(rule, weights, 
 def test_one_that_failed_lately_is_tried_last_and_comes_back(rule) -> None:
     made = schedule(rule, 1, 1, 1)
     bad = made.pick(100.0)
-    made.failed(bad, 100.0)
+    made.failed(bad, 100.0, Reason.REFUSED)
     assert all(made.pick(100.0 + i / 10) is not bad for i in range(90))
     assert bad in {made.pick(100.0 + SUSPICION) for _ in range(100)}
 
@@ -53,7 +54,7 @@ def test_one_that_failed_lately_is_tried_last_and_comes_back(rule) -> None:
 def test_when_all_failed_lately_they_are_used_all_the_same(rule) -> None:
     made = schedule(rule, 1, 1)
     for _ in range(2):
-        made.failed(made.pick(1.0), 1.0)
+        made.failed(made.pick(1.0), 1.0, Reason.REFUSED)
     assert made.pick(1.5) is not None
 
 
