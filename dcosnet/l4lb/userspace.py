@@ -21,6 +21,7 @@ from dcosnet.interfaces import IDataPlane
 from dcosnet.l4lb.listener import Listener, Service
 from dcosnet.l4lb.plan import Change, Listen, Serve, plan
 from dcosnet.l4lb.schedule import Schedule
+from dcosnet.l4lb.sockets import open_listener
 from dcosnet.l4lb.tcp import Proxy, TcpListener
 from dcosnet.l4lb.udp import Relay, UdpListener
 from dcosnet.model.net import Protocol
@@ -108,9 +109,14 @@ class Userspace:
             log.info("{listener} is served no longer", listener=str(listener))
 
     def _listen(self, listener: Listener) -> TcpListener | UdpListener:
-        if listener.protocol is Protocol.TCP:
-            return TcpListener(self._proxy, listener, self._schedule())
-        return UdpListener(self._relay, listener, self._schedule())
+        sock = open_listener(listener)
+        try:
+            if listener.protocol is Protocol.TCP:
+                return TcpListener(self._proxy, sock, self._schedule())
+            return UdpListener(self._relay, sock, self._schedule())
+        except OSError:
+            sock.close()
+            raise
 
     def _note(self, listener: Listener, reason: str | None) -> None:
         """Keep the problem of a listener; tell when it changes."""
