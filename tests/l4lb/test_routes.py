@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcosnet.l4lb.routes import Known, covering, hides, is_local, networks, wanted
+from dcosnet.l4lb.routes import Known, covering, hides, is_local, networks
 from dcosnet.model.addressing import AddressRange, parse_range
 
 UNICAST, LOCAL, BROADCAST, MULTICAST = 1, 2, 3, 5
@@ -43,18 +43,6 @@ def test_networks_cover_the_range_and_at_most_two_addresses_more(given_range, ad
     if address in given_range and not address.is_loopback:
         assert any(address in one for one in found)
         assert covering(address, [given_range]) in found
-
-
-@given(st.lists(RANGES, max_size=1), st.lists(V4, max_size=5))
-def test_what_a_range_covers_has_no_route_of_its_own(ranges, addresses) -> None:
-    found = wanted(ranges, addresses)
-    singles = {one for one in found if one.prefixlen == 32} - {one for each in ranges for one in networks(each)}
-    for address in addresses:
-        assert address.is_loopback or any(address in one for one in found)
-    assert {one.network_address for one in singles} <= {
-        address for address in addresses if not any(address in each for each in ranges)
-    }
-    assert wanted(ranges, addresses[::-1]) == found
 
 
 LAN = Known(ip_network("10.0.0.0/24"), UNICAST, on_link=True)

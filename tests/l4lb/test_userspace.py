@@ -57,8 +57,8 @@ class FakePlane:
     def __init__(self) -> None:
         self.there = {}
 
-    def observe(self):
-        return succeed(dict(self.there))
+    def observe(self, keys=None):
+        return succeed({key: value for key, value in self.there.items() if keys is None or key in keys})
 
     def plan(self, desired, actual):
         return plan(desired, actual)
