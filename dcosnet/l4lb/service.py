@@ -46,12 +46,14 @@ class Balancer(Service):
         reconciler: Callable[
             [Cell[Mapping[Listener, VipService]], Cell[Mapping[Listener, VipService]], Callable[[], None]], Reconciler
         ],
+        inherit: Callable[[], None],
     ) -> None:
         self.setName("l4lb")
         self._views = views
         self._desired = desired
         self._plane = plane
         self._epoll = epoll
+        self._inherit = inherit
         self._wanted: Cell[Mapping[Listener, VipService]] = Cell({}, later)
         self.applied: Cell[Mapping[Listener, VipService]] = Cell({}, later)
         self.reconciler = reconciler(self._wanted, self.applied, self._round_ended)
@@ -68,6 +70,7 @@ class Balancer(Service):
     def startService(self) -> None:
         """Follow the views; nothing is waited for."""
         super().startService()
+        self._inherit()
         self._epoll.start()
         self._unsubscribe = [
             self._views.vips.subscribe(self._take_vips),
@@ -92,8 +95,8 @@ class Balancer(Service):
         return None if self._applied_once else NOT_APPLIED
 
     def _take_vips(self, vips: Mapping[str, Vip], changed: Changed) -> None:
-        if self._desired.update(vips, changed):
-            self._wanted.publish(self._desired.services)
+        listeners = self._desired.update(vips, changed)
+        self._wanted.publish(self._desired.services, listeners)
         self._plane.forget(self._desired.services)
         if not self._heard:
             # Only now: a round before it would take what another run left for unwanted.
@@ -106,8 +109,8 @@ class Balancer(Service):
         if reason is None:
             self.reconciler.wake()
 
-    def _take_applied(self, applied: Mapping[Listener, VipService], _changed: Changed) -> None:
-        names = self._vip_zone.take_applied(applied)
+    def _take_applied(self, applied: Mapping[Listener, VipService], changed: Changed) -> None:
+        names = self._vip_zone.take_applied(applied, changed)
         self.zone.publish(self._vip_zone.zone, names)
 
     def _round_ended(self) -> None:
@@ -116,6 +119,8 @@ class Balancer(Service):
         self._applied_once = True
         if self._views.unsynced.value is None and not self._sure:
             self._sure = True
+            # Not before: what is absent from views that are not whole may only be late.
+            self._plane.sweep()
             self._tell_reason()
 
     def _tell_reason(self) -> None:

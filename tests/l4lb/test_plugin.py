@@ -103,7 +103,7 @@ class Running:
 
 @pytest.fixture
 def running():
-    made = Running(Settings(named_vips=(RANGE,)))
+    made = Running(Settings(named_vips=(RANGE,), routes=False))
     yield made
     pytest_twisted.blockon(made.part.service.stopService())
 
@@ -170,9 +170,9 @@ async def test_absent_names_are_not_denied_before_all_is_applied(running) -> Non
 
 @pytest_twisted.ensureDeferred
 async def test_what_cannot_be_served_is_described_and_has_no_name(running) -> None:
-    await running.tell(Vip(VipKey(model.Protocol.TCP, 80, address=ip_address("192.0.2.1")), (backend(1),)))
+    await running.tell(Vip(VipKey(model.Protocol.TCP, 80, address=ip_address("203.0.113.1")), (backend(1),)))
     (problem,) = running.part.describe()["problems"]
-    assert problem["subject"] == "tcp/192.0.2.1:80"
+    assert problem["subject"] == "tcp/203.0.113.1:80"
     assert "127.11.0.0" in problem["reason"]
     assert running.values()["problems"] == 1
     assert running.part.describe()["plane"] == "userspace"
@@ -196,7 +196,7 @@ async def test_two_labels_of_one_name_share_it_with_both_addresses(running) -> N
 
 @pytest_twisted.ensureDeferred
 async def test_a_part_that_stops_leaves_nothing_behind(net) -> None:
-    made = Running(Settings(named_vips=(RANGE,)))
+    made = Running(Settings(named_vips=(RANGE,), routes=False))
     _, back = net.serve(Echo, b"hello")
     port = free_port()
     await made.tell(web(port, backend(back)))
@@ -215,6 +215,6 @@ def test_all_settings_that_cannot_be_met_are_refused_by_name() -> None:
 def test_the_zone_keeps_its_value_when_nothing_changed() -> None:
     zone = VipZone()
     before = zone.zone
-    assert zone.take_applied({}) == frozenset()
+    assert zone.take_applied({}, None) == frozenset()
     assert not zone.take_reason(NOT_APPLIED)
     assert zone.zone is before
