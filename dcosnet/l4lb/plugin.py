@@ -22,7 +22,7 @@ from dcosnet.l4lb.metrics import L4lbMetrics
 from dcosnet.l4lb.schedule import Pick, Schedule
 from dcosnet.l4lb.service import Balancer
 from dcosnet.l4lb.tcp import Limits, Proxy
-from dcosnet.l4lb.udp import Client, Flow, Relay
+from dcosnet.l4lb.udp import Flow, Relay
 from dcosnet.l4lb.userspace import Userspace
 from dcosnet.model.cell import Cell
 from dcosnet.reconcile.service import Reconciler
@@ -59,7 +59,7 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
     epoll = InnerEpoll(toolbox.reactor)
     connections, flow_limit = _within_descriptors(settings)
     proxy = Proxy(epoll, toolbox.reactor, Limits(connections, float(settings.connect_timeout)), counts)
-    flows: Flows[Client, Flow] = Flows(float(settings.udp_idle), flow_limit)
+    flows: Flows[Flow] = Flows(float(settings.udp_idle), flow_limit)
     relay = Relay(epoll, toolbox.reactor, flows, counts)
     plane = Userspace(proxy, relay, partial(Schedule, Pick(settings.pick), toolbox.rng))
     desired = Desired(settings.named_vips)
