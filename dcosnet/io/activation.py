@@ -2,8 +2,8 @@
 Sockets that the process was started with (sd_listen_fds(3)).
 
 Twisted reads these variables on an import of its endpoints and deletes them, so
-they are read when this module is imported, which `tap` does first. Nothing is
-deleted here: stream sockets of `systemd:` endpoints are Twisted's to find.
+`tap` has them remembered before there is any. Nothing is deleted here: stream
+sockets of `systemd:` endpoints are Twisted's to find.
 """
 
 from __future__ import annotations
@@ -28,14 +28,20 @@ def parse(environment: Mapping[str, str], pid: int) -> Mapping[int, str]:
     return {FIRST + number: name for number, name in enumerate(names[:count])}
 
 
-_PASSED = dict(parse(os.environ, os.getpid()))
+_passed: dict[int, str] = {}
+"""What this process was started with and nobody has taken; a property of the process, as its arguments are."""
+
+
+def remember(environment: Mapping[str, str]) -> None:
+    """Read the variables while they are there."""
+    _passed.update(parse(environment, os.getpid()))
 
 
 def take(prefix: str) -> Mapping[str, socket.socket]:
     """The passed sockets whose name begins so, by name; each is given once. What is no socket is closed."""
     taken: dict[str, socket.socket] = {}
-    for descriptor in [number for number, name in _PASSED.items() if name.startswith(prefix)]:
-        name = _PASSED.pop(descriptor)
+    for descriptor in [number for number, name in _passed.items() if name.startswith(prefix)]:
+        name = _passed.pop(descriptor)
         try:
             sock = socket.socket(fileno=descriptor)
         except OSError:

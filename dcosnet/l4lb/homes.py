@@ -13,14 +13,14 @@ have to guard itself against the next one.
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from twisted.logger import Logger
 
 from dcosnet.errors import DcosnetError
 from dcosnet.io.host import NET_ADMIN, capable
 from dcosnet.io.rtnetlink import LOCAL, TABLE_LOCAL, TABLE_MAIN, UNICAST, Route, Rtnetlink
-from dcosnet.l4lb.routes import PROTOCOL, Known, Network, covering, hides, is_local, networks, single, wanted
+from dcosnet.l4lb.routes import PROTOCOL, Known, Network, covering, hides, is_local, networks, single
 from dcosnet.model.addressing import AddressRange
 from dcosnet.model.net import Address
 
@@ -44,6 +44,8 @@ class Homes:
         self._netlink: Rtnetlink | None = None
         self._ours: set[Network] = set()
         """Routes with our number, as last listed or changed by us."""
+        self._singles: set[Network] = set()
+        """Addresses in use that have a route of their own."""
         self._problems: dict[AddressRange, str] = {}
 
     @property
@@ -61,8 +63,8 @@ class Homes:
             self._netlink.close()
             self._netlink = None
 
-    def keep(self, addresses: Collection[Address]) -> None:
-        """Make local what others took away: the ranges, and these addresses. Never raises."""
+    def keep(self) -> None:
+        """Make local what is not: the ranges, and addresses that others took away. Never raises."""
         try:
             self._list()
             versions = [version for version in (4, 6) if self._has(version)]
@@ -75,9 +77,8 @@ class Homes:
             for network in networks(given) if given.first.version in versions else ():
                 problem = self._try(network) or problem
             self._note(given, problem)
-        for network in wanted(self._ranges, addresses) - self._ours:
-            if network.prefixlen == network.max_prefixlen:
-                self._try(network)
+        for network in self._singles - self._ours:
+            self._try(network)
 
     def prepare(self, address: Address) -> bool:
         """Whether an address is this host's, made so if it may. Raises AddressError where that would harm others."""
@@ -87,9 +88,11 @@ class Homes:
             found = self._ask().match(address)
         except OSError:
             return False  # no netlink here: binding shows
-        if found is not None and found.kind == LOCAL:
-            return True
         network = covering(address, self._ranges)
+        if found is not None and found.kind == LOCAL:
+            if self._change and found.protocol == PROTOCOL and found.network == network == single(address):
+                self._singles.add(network)
+            return True
         if network != single(address):
             return False  # its range is not local, and `keep` says why
         if found is not None and (reason := hides(network, [_known(found)])) is not None:
@@ -101,18 +104,20 @@ class Homes:
         except OSError as error:
             raise AddressError(f"no local route for it: {error.strerror}") from error
         self._ours.add(network)
+        self._singles.add(network)
         return True
 
     def release(self, address: Address) -> None:
         """Nobody listens at an address any more: take its own route away, if it has one of ours."""
         network = single(address)
-        if network in self._ours:
+        if network in self._singles:
+            self._singles.discard(network)
             self._remove(network)
 
-    def sweep(self, addresses: Collection[Address]) -> None:
-        """Remove those of our routes that are for none of these addresses and no range."""
+    def sweep(self) -> None:
+        """Remove those of our routes that are for no range, and for no address that was prepared."""
         if self._change:
-            for network in self._ours - wanted(self._ranges, addresses):
+            for network in self._ours - self._singles - {one for given in self._ranges for one in networks(given)}:
                 self._remove(network)
 
     def _ask(self) -> Rtnetlink:

@@ -30,7 +30,7 @@ from dcosnet.l4lb.service import Balancer
 from dcosnet.l4lb.sockets import PREFIX, Sockets
 from dcosnet.l4lb.tcp import Limits, Proxy
 from dcosnet.l4lb.traffic import Traffic
-from dcosnet.l4lb.udp import Client, Flow, Relay
+from dcosnet.l4lb.udp import Flow, Relay
 from dcosnet.l4lb.userspace import Userspace
 from dcosnet.model.cell import Cell
 from dcosnet.model.net import reachable
@@ -78,7 +78,7 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
     epoll = InnerEpoll(toolbox.reactor)
     connections, flow_limit = _within_descriptors(settings)
     proxy = Proxy(epoll, toolbox.reactor, Limits(connections, float(settings.connect_timeout)), counts)
-    flows: Flows[Client, Flow] = Flows(float(settings.udp_idle), flow_limit)
+    flows: Flows[Flow] = Flows(float(settings.udp_idle), flow_limit)
     relay = Relay(epoll, toolbox.reactor, flows, counts)
     homes = Homes(settings.named_vips, change=settings.routes)
     notifier = Notifier(os.environ, toolbox.reactor)

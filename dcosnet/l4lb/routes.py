@@ -56,13 +56,6 @@ def single(address: Address) -> Network:
     return ip_network(address)
 
 
-def wanted(ranges: Iterable[AddressRange], addresses: Iterable[Address]) -> frozenset[Network]:
-    """The routes for these ranges and for what is outside of them; no two overlap within a range and an address."""
-    broad = {network for given in ranges for network in networks(given)}
-    covers = (*broad, *_LOOPBACK)
-    return frozenset(broad | {one for one in map(single, addresses) if not _within(one, covers)})
-
-
 def covering(address: Address, ranges: Iterable[AddressRange]) -> Network:
     """The network to make local for an address: that of its range, or its own."""
     for given in ranges:

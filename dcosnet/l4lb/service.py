@@ -95,8 +95,8 @@ class Balancer(Service):
         return None if self._applied_once else NOT_APPLIED
 
     def _take_vips(self, vips: Mapping[str, Vip], changed: Changed) -> None:
-        if self._desired.update(vips, changed):
-            self._wanted.publish(self._desired.services)
+        listeners = self._desired.update(vips, changed)
+        self._wanted.publish(self._desired.services, listeners)
         self._plane.forget(self._desired.services)
         if not self._heard:
             # Only now: a round before it would take what another run left for unwanted.
@@ -109,8 +109,8 @@ class Balancer(Service):
         if reason is None:
             self.reconciler.wake()
 
-    def _take_applied(self, applied: Mapping[Listener, VipService], _changed: Changed) -> None:
-        names = self._vip_zone.take_applied(applied)
+    def _take_applied(self, applied: Mapping[Listener, VipService], changed: Changed) -> None:
+        names = self._vip_zone.take_applied(applied, changed)
         self.zone.publish(self._vip_zone.zone, names)
 
     def _round_ended(self) -> None:

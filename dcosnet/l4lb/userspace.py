@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import attrs
 from twisted.internet.defer import Deferred, fail, succeed
@@ -92,9 +92,11 @@ class Userspace:
         """Why a listener could not be had when it was last tried; a live view."""
         return self._problems
 
-    def observe(self) -> Deferred[Mapping[Listener, Service]]:
-        """What listens now; the addresses are made local again where others took them away."""
-        self._homes.keep(self._addresses)
+    def observe(self, keys: Collection[Listener] | None = None) -> Deferred[Mapping[Listener, Service]]:
+        """What listens now; asked for all, addresses are made local again that others took away."""
+        if keys is not None:
+            return succeed({key: self._open[key].service for key in keys if key in self._open})
+        self._homes.keep()
         return succeed({listener: one.service for listener, one in self._open.items()})
 
     def plan(self, desired: Mapping[Listener, Service], actual: Mapping[Listener, Service]) -> tuple[Change, ...]:
@@ -123,7 +125,7 @@ class Userspace:
     def sweep(self) -> None:
         """All that is wanted is there: give up what an earlier process left beside it, sockets and routes."""
         self._sockets.sweep()
-        self._homes.sweep(self._addresses)
+        self._homes.sweep()
 
     def close(self) -> None:
         """Close all listeners, reset all connections; routes stay, and sockets with whoever keeps them."""
@@ -143,7 +145,8 @@ class Userspace:
                 there = _Open(change.service, self._listen(listener))
                 log.info("{listener} is served for {vip}", listener=str(listener), vip=str(change.service.vip))
             elif there.service.vip != change.service.vip:
-                # What was counted so far is another VIP's.
+                # What was counted so far is another VIP's, and so are the flows.
+                there.socket.schedule.update(())
                 there.socket.schedule = self._schedule()
             self._ledger.opened(listener, str(change.service.vip), there.socket.schedule)
             there.socket.schedule.update(change.service.backends)

@@ -227,7 +227,7 @@ def test_all_settings_that_cannot_be_met_are_refused_by_name() -> None:
 def test_the_zone_keeps_its_value_when_nothing_changed() -> None:
     zone = VipZone()
     before = zone.zone
-    assert zone.take_applied({}) == frozenset()
+    assert zone.take_applied({}, None) == frozenset()
     assert not zone.take_reason(NOT_APPLIED)
     assert zone.zone is before
 
