@@ -25,6 +25,7 @@ from dcosnet.model.metric import Metric
 from dcosnet.model.node import Node
 from dcosnet.model.rest import RestReply, RestRequest
 from dcosnet.model.snapshot import Snapshot
+from dcosnet.model.traffic import VipTraffic
 from dcosnet.model.vip import Vip
 from dcosnet.model.zone import Zone
 
@@ -342,6 +343,17 @@ class IDataPlane(Interface):
         Carry out changes in order, in one transaction where the plane has them. Idempotent.
 
         Fails with DataPlaneError for the first change that could not be made, after the others were tried.
+        """
+
+
+class ITraffic(IContribution):
+    """What a data plane carries for the VIPs, counted on this node; asked when somebody looks."""
+
+    def traffic(vips: Collection[str] | None = None) -> Mapping[str, VipTraffic]:
+        """
+        By str(VipKey), of these VIPs or all that this plane has to do with.
+
+        It walks what is open, so the cost grows with the connections: ask once for many.
         """
 
 

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from dcosnet.model.cell import Changed
 from dcosnet.model.member import MemberState
-from dcosnet.model.net import Address, Protocol, sort_key
+from dcosnet.model.net import Address, Endpoint, Protocol, sort_key
 from dcosnet.model.snapshot import Owned, Snapshot
 from dcosnet.model.stamp import Stamp
 from dcosnet.model.task import Port, Task, TaskState
@@ -104,6 +104,20 @@ class VipTable:
         vips = [self._vips[vip] for vip in self._named.get((name, framework), ()) if vip in self._vips]
         stamps = [vip.since for vip in vips if vip.since is not None]
         return min(stamps, key=_AGE) if stamps else None
+
+    def behind(self, agents: Iterable[Address]) -> Mapping[str, set[Endpoint]]:
+        """Of these hosts the backends, by VIP, whether they are among its `backends` or left out."""
+        out: dict[str, set[Endpoint]] = {}
+        for agent in agents:
+            for key in self._agents.get(agent, ()):
+                for name in self._of_task[key][1]:
+                    out.setdefault(name, set()).update(each.endpoint for each in self._behind[name][key][0])
+        return out
+
+    @property
+    def unreachable(self) -> frozenset[Address]:
+        """Hosts of which a verdict says that they are gone."""
+        return self._unreachable
 
     def _take_members(self, snapshot: Snapshot) -> set[str]:
         members = snapshot.members.values()
