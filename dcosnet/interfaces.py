@@ -7,7 +7,7 @@ may provide derives from IContribution; all others have one provider.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,6 +27,7 @@ from dcosnet.model.net import Endpoint
 from dcosnet.model.node import Node
 from dcosnet.model.rest import RestReply, RestRequest
 from dcosnet.model.snapshot import Snapshot
+from dcosnet.model.traffic import VipTraffic
 from dcosnet.model.vip import Vip
 from dcosnet.model.zone import Zone
 
@@ -372,6 +373,17 @@ class IDataPlane(Interface):
         Carry out changes in order, in one transaction where the plane has them. Idempotent.
 
         Fails with DataPlaneError for the first change that could not be made, after the others were tried.
+        """
+
+
+class ITraffic(IContribution):
+    """What a data plane carries for the VIPs, counted on this node; asked when somebody looks."""
+
+    def traffic(vips: Collection[str] | None = None) -> Mapping[str, VipTraffic]:
+        """
+        By str(VipKey), of these VIPs or all that this plane has to do with.
+
+        It walks what is open, so the cost grows with the connections: ask once for many.
         """
 
 

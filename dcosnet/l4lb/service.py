@@ -46,12 +46,14 @@ class Balancer(Service):
         reconciler: Callable[
             [Cell[Mapping[Listener, VipService]], Cell[Mapping[Listener, VipService]], Callable[[], None]], Reconciler
         ],
+        inherit: Callable[[], None],
     ) -> None:
         self.setName("l4lb")
         self._views = views
         self._desired = desired
         self._plane = plane
         self._epoll = epoll
+        self._inherit = inherit
         self._wanted: Cell[Mapping[Listener, VipService]] = Cell({}, later)
         self.applied: Cell[Mapping[Listener, VipService]] = Cell({}, later)
         self.reconciler = reconciler(self._wanted, self.applied, self._round_ended)
@@ -68,6 +70,7 @@ class Balancer(Service):
     def startService(self) -> None:
         """Follow the views; nothing is waited for."""
         super().startService()
+        self._inherit()
         self._epoll.start()
         self._unsubscribe = [
             self._views.vips.subscribe(self._take_vips),
@@ -116,6 +119,8 @@ class Balancer(Service):
         self._applied_once = True
         if self._views.unsynced.value is None and not self._sure:
             self._sure = True
+            # Not before: what is absent from views that are not whole may only be late.
+            self._plane.sweep()
             self._tell_reason()
 
     def _tell_reason(self) -> None:

@@ -18,7 +18,6 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from dcosnet.io.epoll import READ, InnerEpoll
 from dcosnet.l4lb.counts import Counts
 from dcosnet.l4lb.flows import Flows
-from dcosnet.l4lb.listener import Listener
 from dcosnet.l4lb.schedule import Schedule, Target
 from dcosnet.l4lb.tally import Reason
 
@@ -77,24 +76,17 @@ class UdpListener:
     """
     One UDP socket with its service.
 
-    Raises OSError from the constructor when it cannot bind.
+    The socket is the listener's, who closes it, once the constructor is through;
+    it raises OSError where the epoll takes no more.
     """
 
-    def __init__(self, relay: Relay, listener: Listener, schedule: Schedule) -> None:
+    def __init__(self, relay: Relay, sock: socket.socket, schedule: Schedule) -> None:
         self.relay = relay
         self.schedule = schedule
-        self.family = socket.AF_INET if listener.address.version == 4 else socket.AF_INET6
-        self._socket = socket.socket(self.family, socket.SOCK_DGRAM)
-        try:
-            self._socket.setblocking(False)
-            if self.family == socket.AF_INET6:
-                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            self._socket.bind((str(listener.address), listener.port))
-            self.fd = self._socket.fileno()
-            relay.epoll.add(self.fd, READ, self.ready)
-        except OSError:
-            self._socket.close()
-            raise
+        self.family = sock.family
+        self._socket = sock
+        self.fd = sock.fileno()
+        relay.epoll.add(self.fd, READ, self.ready)
 
     def close(self) -> None:
         """Stop listening. Its flows end too: without the socket no reply could come from the VIP."""

@@ -9,7 +9,17 @@ import msgspec
 from twisted.application.service import IService, IServiceCollection, MultiService
 
 from dcosnet.errors import ConfigError
-from dcosnet.interfaces import IMembership, IMetrics, IRestResource, ITaskSource, IToolbox, IViews, IZone, Part
+from dcosnet.interfaces import (
+    IMembership,
+    IMetrics,
+    IRestResource,
+    ITaskSource,
+    IToolbox,
+    ITraffic,
+    IViews,
+    IZone,
+    Part,
+)
 from dcosnet.io.listening import ListeningService, parse_socket
 from dcosnet.ops.counts import OpsMetrics
 from dcosnet.ops.guard import own_names
@@ -48,7 +58,7 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
     if not settings.listen:
         raise ConfigError("ops.listen", "names nothing to listen on; leave [ops] out instead")
     views, zones, sources = toolbox[IViews], toolbox.all(IZone), toolbox.all(ITaskSource)
-    membership = toolbox[IMembership]
+    membership, planes = toolbox[IMembership], toolbox.all(ITraffic)
     sockets = [parse_socket(text, "ops.listen", toolbox.state_dir, 0o660) for text in settings.listen]
     started_at = toolbox.reactor.seconds()
 
@@ -61,7 +71,7 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
     registry = make_registry(metrics)
     own: list[IRestResource] = [
         Version(toolbox.node.version),
-        Vips(views, zones),
+        Vips(views, zones, planes),
         Records(zones),
         Hosts(zones),
         Services(zones),
@@ -77,7 +87,7 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
         Metrics(registry, "/v1/metrics"),
         Metrics(registry, "/v1/metrics/default"),
         Registry(metrics),
-        Page(toolbox, views, zones, sources, membership, uptime),
+        Page(toolbox, views, zones, sources, membership, planes, uptime),
     ]
     try:
         routes = Routes([*own, *toolbox.all(IRestResource)])

@@ -24,6 +24,7 @@ from dcosnet.interfaces import (
     IServicePlugin,
     ITaskSource,
     IToolbox,
+    ITraffic,
     IViews,
     IZone,
     Part,
@@ -76,11 +77,11 @@ views = Builtin(
     offers=_set(IViews, IDrains),
     contributes=_set(IZone, IMetrics),
 )
-l4lb = Builtin("l4lb", "dcosnet.l4lb.plugin", needs=_set(IViews), contributes=_set(IZone, IMetrics))
+l4lb = Builtin("l4lb", "dcosnet.l4lb.plugin", needs=_set(IViews), contributes=_set(IZone, IMetrics, ITraffic))
 dns = Builtin("dns", "dcosnet.dns.plugin", needs=_set(IZone), contributes=_set(IMetrics))
 ops = Builtin(
     "ops",
     "dcosnet.ops.plugin",
-    needs=_set(IViews, IDrains, IZone, ITaskSource, IMembership, IMetrics, IRestResource),
+    needs=_set(IViews, IDrains, IZone, ITaskSource, IMembership, IMetrics, IRestResource, ITraffic),
 )
 demo = Builtin("demo", "dcosnet.ops.demo", needs=_set(IViews, IZone))

@@ -32,6 +32,7 @@ from dcosnet.model.snapshot import Owned, Snapshot
 from dcosnet.model.task import Task
 from dcosnet.model.vip import Vip
 from dcosnet.model.zone import Zone
+from dcosnet.views.figures import figures
 from dcosnet.views.local import LocalKeys
 from dcosnet.views.presence import Presence
 from dcosnet.views.values import (
@@ -395,3 +396,4 @@ class Views(Service):
         yield Metric(
             "dcosnet_views_refused_keys", "Keys that wait for room in the store.", "gauge", [Sample(len(self._refused))]
         )
+        yield from figures(self._table, self._readings["task"].held.values(), self._node.address)

@@ -128,6 +128,20 @@ class VipTable:
         stamps = [vip.since for vip in vips if vip.since is not None]
         return min(stamps, key=_AGE) if stamps else None
 
+    def behind(self, agents: Iterable[Address]) -> Mapping[str, set[Endpoint]]:
+        """Of these hosts the backends, by VIP, whether they are among its `backends` or left out."""
+        out: dict[str, set[Endpoint]] = {}
+        for agent in agents:
+            for key in self._agents.get(agent, ()):
+                for name in self._of_task[key][1]:
+                    out.setdefault(name, set()).update(each.endpoint for each in self._behind[name][key][0])
+        return out
+
+    @property
+    def unreachable(self) -> frozenset[Address]:
+        """Hosts of which a verdict says that they are gone."""
+        return self._unreachable
+
     def _take_members(self, snapshot: Snapshot) -> set[str]:
         members = snapshot.members.values()
         alive = {address for one in members if one.state is MemberState.ALIVE for address in one.addresses}

@@ -14,7 +14,7 @@ import pytest
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from dcosnet.interfaces import IMembership, ITaskSource, IToolbox, IViews, IZone
+from dcosnet.interfaces import IMembership, ITaskSource, IToolbox, ITraffic, IViews, IZone
 from dcosnet.io.turns import Turns
 from dcosnet.model.cell import Cell
 from dcosnet.model.facts import Problem, SourceStatus
@@ -25,6 +25,7 @@ from dcosnet.model.provenance import Provenance
 from dcosnet.model.snapshot import Owned, Snapshot
 from dcosnet.model.stamp import Stamp
 from dcosnet.model.task import Health, Port, Task, TaskId
+from dcosnet.model.traffic import VipTraffic
 from dcosnet.model.vip import Backend, Vip, VipKey
 from dcosnet.model.zone import Record, RecordType, Srv, Zone, address_record, apex_records
 from dcosnet.testing.fake_membership import FakeMembership
@@ -70,6 +71,17 @@ class FakeSource:
 
     def status(self) -> SourceStatus:
         return self.told
+
+
+@implementer(ITraffic)
+@attrs.frozen
+class FakeTraffic:
+    """What a plane carries, as a test tells it."""
+
+    carried: dict[str, VipTraffic] = attrs.field(factory=dict)
+
+    def traffic(self, vips=None):
+        return {key: one for key, one in self.carried.items() if vips is None or key in vips}
 
 
 @implementer(IToolbox)
@@ -145,6 +157,7 @@ def shop(turns: Turns) -> SimpleNamespace:
         vips=Cell({str(vip.key): vip for vip in (plain, named)}, turns.later),
         l4lb=FakeZone(l4lb.apex, Cell(l4lb, turns.later)),
         localhost=FakeZone(localhost.apex, Cell(localhost, turns.later)),
+        plane=FakeTraffic(),
         source=FakeSource(
             "files", SourceStatus(True, "2 files", 2, 7.5, (Problem("shop.toml: service 3", "port 0 is not usable"),))
         ),
@@ -161,7 +174,7 @@ def toolbox(clock: Clock, turns: Turns, shop: SimpleNamespace, tmp_path: Path) -
         node=node,
         state_dir=tmp_path,
         offered={IViews: views, IMembership: FakeMembership([Member("host-a", (node.address,))], turns.later)},
-        contributed={IZone: [shop.l4lb, shop.localhost], ITaskSource: [shop.source]},
+        contributed={IZone: [shop.l4lb, shop.localhost], ITaskSource: [shop.source], ITraffic: [shop.plane]},
         ready={"views": None, "dns": "not listening yet"},
         facts={"dns": {"listen": ["127.0.0.1:8053"]}},
         later=turns.later,

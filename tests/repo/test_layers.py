@@ -30,6 +30,8 @@ SHELLS_BY_PATH = frozenset(
         "kv.log",
         "gossip.addressbook",
         "gossip.membership",
+        "l4lb.homes",
+        "l4lb.sockets",
         "sources.files.probe",
         "sources.mesos.access",
         "sources.mesos.lookup",
