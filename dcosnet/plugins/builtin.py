@@ -78,6 +78,7 @@ views = Builtin(
     contributes=_set(IZone, IMetrics),
 )
 l4lb = Builtin("l4lb", "dcosnet.l4lb.plugin", needs=_set(IViews), contributes=_set(IZone, IMetrics, ITraffic))
+drain = Builtin("drain", "dcosnet.drain.plugin", needs=_set(IViews, IDrains, ITraffic))
 dns = Builtin("dns", "dcosnet.dns.plugin", needs=_set(IZone), contributes=_set(IMetrics))
 ops = Builtin(
     "ops",

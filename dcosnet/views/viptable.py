@@ -77,9 +77,10 @@ class VipTable:
     that is alive speaks for an address that it shares with one that is gone.
 
     What an operator drains has weight zero, also where that leaves a VIP with
-    nothing else: unlike a verdict, it was meant. `drained` is a live view of
-    the backends concerned, by VIP and endpoint, with the keys of their drains;
-    one that a task beside the drained one stands behind as well keeps its weight.
+    nothing else: unlike a verdict, it was meant. It is not left out for being
+    unreachable. `drained` is a live view of the backends concerned, by VIP and
+    endpoint, with the keys of their drains; one that a task beside the drained
+    one stands behind as well keeps its weight.
     """
 
     def __init__(self) -> None:
@@ -214,9 +215,12 @@ class VipTable:
                 if held is None or (backend.weight, -int(backend.agent)) > (held.weight, -int(held.agent)):
                     best[place] = backend
         ordered = [best[place] for place in sorted(best)]
+        drained = self._fold_drained(name)
         if self._unreachable:
-            ordered = [each for each in ordered if each.agent not in self._unreachable] or ordered
-        self._fold_drained(name, ordered)
+            reachable = [each for each in ordered if each.agent not in self._unreachable]
+            # What is drained gets nothing new in any case; here its flows are counted to the end.
+            kept = [each for each in ordered if each in reachable or (each.draining and each.endpoint in drained)]
+            ordered = kept if reachable else ordered
         since = None if key.name is None else min((stamp for _, stamp in behind.values()), key=_AGE)
         vip = Vip(key, tuple(ordered), since)
         if self._vips.get(name) == vip:
@@ -224,18 +228,19 @@ class VipTable:
         self._vips[name] = vip
         return True
 
-    def _fold_drained(self, name: str, held: Iterable[Backend]) -> None:
+    def _fold_drained(self, name: str) -> Mapping[Endpoint, tuple[str, ...]]:
+        """Make what is drained of one VIP anew; gives it."""
         self._drained.pop(name, None)
         tasks = self._draining.get(name)
         if not tasks:
             self._draining.pop(name, None)
-            return
-        found: dict[Endpoint, set[str]] = {backend.endpoint: set() for backend in held}
+            return {}
+        found: dict[Endpoint, set[str]] = {}
         for drained in tasks.values():
             for endpoint, keys in drained.items():
-                found.get(endpoint, set()).update(keys)
-        if some := {endpoint: tuple(sorted(keys)) for endpoint, keys in found.items() if keys}:
-            self._drained[name] = some
+                found.setdefault(endpoint, set()).update(keys)
+        self._drained[name] = {endpoint: tuple(sorted(found[endpoint])) for endpoint in sorted(found, key=str)}
+        return self._drained[name]
 
     def _forget(self, name: str) -> None:
         self._behind.pop(name, None)

@@ -199,6 +199,20 @@ def test_a_task_that_comes_to_a_drained_host_is_drained_from_the_start():
     assert backends(table) == [("10.0.0.1:8000", 1), ("10.0.0.2:8000", 0)]
 
 
+def test_a_drained_backend_stays_when_its_host_is_gone():
+    """Its flows are counted to the end; and it keeps no other unreachable one from being used."""
+    gone = Member("host-b", (HOST_B,), MemberState.UNREACHABLE)
+    assert backends(folded(drained(DrainedHost(HOST_B), members=[gone]))) == [
+        ("10.0.0.1:8000", 1),
+        ("10.0.0.2:8000", 0),
+    ]
+    both = Member("all", (HOST_A, HOST_B), MemberState.UNREACHABLE)
+    assert backends(folded(drained(DrainedHost(HOST_B), members=[both]))) == [
+        ("10.0.0.1:8000", 1),
+        ("10.0.0.2:8000", 0),
+    ]
+
+
 def test_several_drains_of_one_backend_are_all_told():
     """Ending one of them is not enough, and that can be seen."""
     whats = (DrainedHost(HOST_B), DrainedTask(TaskId("f", "b")))
@@ -237,8 +251,8 @@ def test_incremental_folding_equals_folding_at_once(data):
                 }
             )
         told = table.update(snap, changed)
-        assert dict(table.vips) == dict(folded(snap).vips)
-        assert dict(table.drained) == dict(folded(snap).drained)
+        whole = folded(snap)
+        assert (dict(table.vips), dict(table.drained)) == (dict(whole.vips), dict(whole.drained))
         assert told == {name for name in known.keys() | table.vips.keys() if known.get(name) != table.vips.get(name)}
         assert table.drained_changed == {
             name for name in drained.keys() | table.drained.keys() if drained.get(name) != table.drained.get(name)
