@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import attrs
 from twisted.internet.defer import Deferred, fail, succeed
@@ -20,7 +21,7 @@ from dcosnet.errors import DataPlaneError
 from dcosnet.interfaces import IDataPlane
 from dcosnet.l4lb.listener import Listener, Service
 from dcosnet.l4lb.plan import Change, Listen, Serve, plan
-from dcosnet.l4lb.schedule import Schedule
+from dcosnet.l4lb.schedule import Notice, Schedule
 from dcosnet.l4lb.tcp import Proxy, TcpListener
 from dcosnet.l4lb.udp import Relay, UdpListener
 from dcosnet.model.net import Protocol
@@ -99,6 +100,7 @@ class Userspace:
         if isinstance(change, Listen | Serve):
             if there is None:
                 there = _Open(change.service, self._listen(listener))
+                there.socket.schedule.notice = partial(_tell, str(change.service.vip))
                 log.info("{listener} is served for {vip}", listener=str(listener), vip=str(change.service.vip))
             there.socket.schedule.update(change.service.backends)
             self._open[listener] = attrs.evolve(there, service=change.service)
@@ -123,6 +125,21 @@ class Userspace:
             log.warn(  # noqa: G010 - Twisted's name
                 "{listener} is not served: {reason}", listener=str(listener), reason=reason
             )
+
+
+def _tell(vip: str, notice: Notice) -> None:
+    """Log that a backend rests or returns."""
+    backend = str(notice.backend.endpoint)
+    if notice.seconds:
+        log.warn(  # noqa: G010 - Twisted's name
+            "{backend} of {vip} rests for {seconds:.0f} s: {why}",
+            backend=backend,
+            vip=vip,
+            seconds=notice.seconds,
+            why=notice.why,
+        )
+    else:
+        log.info("{backend} of {vip} is back, with a small share at first", backend=backend, vip=vip)
 
 
 def explain(listener: Listener, error: OSError) -> str:
