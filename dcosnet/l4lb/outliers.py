@@ -26,7 +26,7 @@ FIRST_SHARE = 0.1
 SLOW = 0.1
 """A connect faster than this is never slow, whatever the others do: 100 ms is far beyond a network's own whims."""
 SLOWER = 10.0
-"""How many times the usual a connect has to take to be slow."""
+"""How many times the usual, and a millisecond, a connect has to take to be slow."""
 
 
 class Standing:

@@ -5,9 +5,9 @@ Pure: the caller passes the time and a Random. A weight of zero drains; what res
 (`outliers`) is tried last.
 
 The backends that a rule picks from lie ready in a pool, made at the first flow
-and again only when something about them changes: for a VIP without traffic
-nothing is made at all, and a pick costs the same whether ten backends or a
-thousand are there.
+and again when something about them changes, or has aged a second: for a VIP
+without traffic nothing is made at all, and a pick costs the same whether ten
+backends or a thousand are there.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ millisecond tells how near a backend is and nothing about its work.
 """
 SLACK = 1.25
 """How much busier the first of two must be for the second to be taken: what noise decides would not follow weights."""
-_MEASURE = 1.0
-"""Seconds for which the usual latency is good."""
+AGE = 1.0
+"""Seconds after which latencies are looked at anew."""
 _NEVER = -inf
 
 
@@ -98,7 +98,7 @@ class Notice:
 class Target:
     """A backend in use: how many flows it has, and how it fares."""
 
-    __slots__ = ("active", "backend", "due", "latency", "sampled", "sockaddr", "standing", "step", "tally")
+    __slots__ = ("active", "backend", "cost", "due", "sampled", "scale", "sockaddr", "standing", "step", "tally")
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -108,11 +108,11 @@ class Target:
         self.tally = Tally()
         self.standing: Standing | None = None
         """None while nothing is held against it."""
-        self.latency = 0.0
-        """Moving average of connect times at `sampled`."""
+        self.cost = FLOOR
+        """The moving average of connect times at `sampled`, and FLOOR."""
         self.sampled = _NEVER
-        self.step = 1.0
-        """The inverse of its share: how far a flow carries it, while in a pool."""
+        self.scale = self.step = 1.0
+        """The inverse of its share, as a part of the average share and as it is, while in a pool."""
         self.due = 0.0
         """By round robin, whose is the least goes next."""
 
@@ -127,17 +127,18 @@ class Target:
 
 
 class _Pool:
-    """Targets to pick from, each with its share."""
+    """Targets to pick from, each with its share; `mean` is the average share, of these or of more."""
 
     __slots__ = ("bounds", "heap", "mean", "targets", "total")
 
-    def __init__(self, targets: Sequence[Target], now: float) -> None:
+    def __init__(self, targets: Sequence[Target], now: float, mean: float | None = None) -> None:
         self.targets = targets
         shares = [target.share(now) for target in targets]
+        self.total = sum(shares)
+        self.mean = self.total / max(1, len(shares)) if mean is None else mean
         for target, share in zip(targets, shares, strict=True):
             target.step = 1.0 / share
-        self.total = sum(shares)
-        self.mean = self.total / len(shares) if shares else 0.0
+            target.scale = self.mean / share
         even = not shares or min(shares) == max(shares)
         self.bounds = None if even else list(accumulate(shares))
         """Where each target's part of the total ends; None where all are equal."""
@@ -151,11 +152,9 @@ class _Pool:
         return bisect(self.bounds, random() * self.total, 0, len(self.targets) - 1)
 
     def draw_other(self, random: Callable[[], float], one: int) -> int:
-        """By share, one of the others."""
+        """By share, one of the others; of uneven ones only."""
+        assert self.bounds is not None
         bounds, last = self.bounds, len(self.targets) - 1
-        if bounds is None:
-            other = int(random() * last)
-            return other + 1 if other >= one else other
         begin = bounds[one - 1] if one else 0.0
         width = bounds[one] - begin
         place = random() * (self.total - width)
@@ -180,8 +179,8 @@ class Schedule:
         "_choose",
         "_former",
         "_growing",
+        "_late",
         "_leaving",
-        "_measured",
         "_pool",
         "_random",
         "_resting",
@@ -192,7 +191,7 @@ class Schedule:
     )
 
     def __init__(self, pick: Pick, rng: Random) -> None:
-        self._choose: Callable[[_Pool, float], Target] = {
+        self._choose: Callable[[_Pool, Callable[[], float]], Target] = {
             Pick.LEAST: self._least,
             Pick.ROUND_ROBIN: self._round_robin,
             Pick.RANDOM: self._by_share,
@@ -209,8 +208,9 @@ class Schedule:
         """Whose share has to begin small, with the next pool."""
         self._resting: list[Target] = []
         self._usual = 0.0
-        """The median of the targets' latencies, when last measured."""
-        self._measured = _NEVER
+        """The median of the targets' latencies, when last looked at."""
+        self._late = inf
+        """How long a connect takes that takes much longer than usual."""
         self._leaving: list[Target] = []
         self._former = Tally()
 
@@ -286,34 +286,31 @@ class Schedule:
         if now >= self._stale:
             self._gather(now)
         pool = self._pool
-        if tried:
-            pool = self._rest_of(now, tried)
         targets = pool.targets
         if len(targets) > 1:
-            return self._choose(pool, now)
-        return targets[0] if targets else None
+            target = self._choose(pool, self._random)
+        elif targets:
+            target = targets[0]
+        else:
+            return None
+        return self._another(now, tried) if target in tried else target
 
     # --- what became of a flow ---
 
     def worked(self, target: Target, now: float, seconds: float) -> None:
         """A backend took a connection, so long after it was asked."""
         target.tally.took(seconds)
-        if now >= self._measured:
-            self._measure(now)
-        usual = self._usual
-        sample = seconds
-        if usual:
-            # One lost segment delays a connect by a second. Without a limit that
-            # backend would be spared for a minute, at the others' expense; one
-            # that is slow again and again is to rest instead.
-            sample = min(seconds, (usual + FLOOR) * SLOWER)
-        kept = exp((target.sampled - now) / DECAY)
-        target.latency = max(sample, target.latency * kept + sample * (1.0 - kept))
+        late = seconds > self._late
+        sample = FLOOR + (self._late if late else seconds)
+        cost = target.cost
+        if sample < cost:
+            sample += (cost - sample) * exp((target.sampled - now) / DECAY)
+        target.cost = sample
         target.sampled = now
-        if usual and seconds > SLOW and seconds > usual * SLOWER:
+        if late and seconds > SLOW:
             standing = self._stand(target)
             if now >= standing.until:
-                standing.slow(now, seconds, usual)
+                standing.slow(now, seconds, self._usual)
                 self._judge(target, standing, now)
         elif target.standing is not None:
             self._taken(target, target.standing)
@@ -395,7 +392,8 @@ class Schedule:
             soonest = min(self._resting, key=lambda one: one.standing.until if one.standing else now)
             self._stand(soonest).grow(now)
             self._return(soonest)
-        self._stale = inf
+        self._look(now)
+        self._stale = now + AGE
         for target in opened:
             standing = target.standing
             if standing is not None:
@@ -407,14 +405,17 @@ class Schedule:
         self._pool = _Pool(_foremost(opened, now), now)
         self._seat(before)
 
-    def _rest_of(self, now: float, tried: Collection[Target]) -> _Pool:
-        """What was not tried: of the pool, and else of all."""
+    def _another(self, now: float, tried: Collection[Target]) -> Target | None:
+        """One that was not tried: of the pool, and else of all."""
         gone = set(tried)
         left = [target for target in self._pool.targets if target not in gone]
         if not left:
             left = [target for target in self._targets.values() if target.backend.weight and target not in gone]
             left = _foremost(left, now)
-        return _Pool(left, now)
+        pool = _Pool(left, now, self._pool.mean)
+        if len(left) > 1:
+            return self._choose(pool, self._random)
+        return left[0] if left else None
 
     def _seat(self, before: _Pool) -> None:
         """Whoever comes into the pool takes a turn from now on, and none that it has missed."""
@@ -425,15 +426,30 @@ class Schedule:
                 if target not in there:
                     target.due = max(target.due, turn + self._random() * target.step)
 
-    def _measure(self, now: float) -> None:
-        """The usual latency; of an even number the lower, so that of two the quicker one."""
-        self._measured = now + _MEASURE
-        known = [target.latency for target in self._targets.values() if target.sampled > _NEVER]
-        self._usual = median_low(known) if known else 0.0
+    def _look(self, now: float) -> None:
+        """
+        What latency is usual, and let those tend to it that were not confirmed since; unknown ones are as usual.
+
+        Of an even number the usual one is the lower, so that of two it is the quicker one's.
+        """
+        targets = self._targets.values()
+        known = [target.cost for target in targets if target.sampled > _NEVER]
+        if not known:
+            return
+        usual = median_low(known)
+        for target in targets:
+            target.cost = usual + (target.cost - usual) * exp((target.sampled - now) / DECAY)
+            if target.sampled > _NEVER:
+                target.sampled = now
+        self._usual = usual - FLOOR
+        # One lost segment delays a connect by a second. Without a limit that
+        # backend would be spared for a minute, at the others' expense; one that
+        # is late again and again is to rest instead.
+        self._late = usual * SLOWER
 
     # --- the rules ---
 
-    def _least(self, pool: _Pool, now: float) -> Target:
+    def _least(self, pool: _Pool, random: Callable[[], float]) -> Target:
         """
         Of two at random by share, the first unless the second has clearly less to do.
 
@@ -444,22 +460,26 @@ class Schedule:
         measured: so what was slow is tried again, and nobody is flooded for
         being unknown.
         """
-        one = pool.draw(self._random)
-        first = pool.targets[one]
-        second = pool.targets[pool.draw_other(self._random, one)]
-        usual, mean = self._usual, pool.mean
-        load = (FLOOR + usual + (first.latency - usual) * exp((first.sampled - now) / DECAY)) * (
-            1.0 + first.active * first.step * mean
+        targets = pool.targets
+        if pool.bounds is None:
+            count = len(targets)
+            one = int(random() * count)
+            other = int(random() * (count - 1))
+            if other >= one:
+                other += 1
+        else:
+            one = pool.draw(random)
+            other = pool.draw_other(random, one)
+        first, second = targets[one], targets[other]
+        clearly = second.cost * (1.0 + second.active * second.scale) * SLACK < first.cost * (
+            1.0 + first.active * first.scale
         )
-        other = (FLOOR + usual + (second.latency - usual) * exp((second.sampled - now) / DECAY)) * (
-            1.0 + second.active * second.step * mean
-        )
-        return second if other * SLACK < load else first
+        return second if clearly else first
 
-    def _by_share(self, pool: _Pool, _now: float) -> Target:
-        return pool.targets[pool.draw(self._random)]
+    def _by_share(self, pool: _Pool, random: Callable[[], float]) -> Target:
+        return pool.targets[pool.draw(random)]
 
-    def _round_robin(self, pool: _Pool, _now: float) -> Target:
+    def _round_robin(self, pool: _Pool, _random: Callable[[], float]) -> Target:
         """
         Each in turn, as often as its share, spread evenly.
 
@@ -499,7 +519,7 @@ class Schedule:
             state, end, why = State.SUSPECT, standing.suspected, standing.why
         elif standing.share(now) < 1.0:
             state, end = State.RETURNING, standing.grown
-        latency = target.latency if target.sampled > _NEVER else None
+        latency = target.cost - FLOOR if target.sampled > _NEVER else None
         return BackendState(
             backend=backend,
             state=state,
