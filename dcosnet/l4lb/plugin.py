@@ -101,7 +101,16 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
             round_ended=ended,
         )
 
-    balancer = Balancer(views, desired, plane, epoll, toolbox.later, reconciler, lambda: sockets.inherit(take(PREFIX)))
+    balancer = Balancer(
+        views,
+        desired,
+        plane,
+        epoll,
+        toolbox.later,
+        reconciler,
+        lambda: sockets.inherit(take(PREFIX)),
+        toolbox.reactor,
+    )
     traffic = Traffic(desired, ledger, plane.problems, proxy.underway, toolbox.reactor.seconds)
     metrics = L4lbMetrics(desired, lambda: balancer.applied.value, proxy, relay, plane, balancer.reconciler, traffic)
 

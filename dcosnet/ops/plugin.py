@@ -10,6 +10,7 @@ from twisted.application.service import IService, IServiceCollection, MultiServi
 
 from dcosnet.errors import ConfigError
 from dcosnet.interfaces import (
+    IDrains,
     IMembership,
     IMetrics,
     IRestResource,
@@ -25,6 +26,7 @@ from dcosnet.ops.counts import OpsMetrics
 from dcosnet.ops.guard import own_names
 from dcosnet.ops.http import Root, make_site
 from dcosnet.ops.manhole import manhole_factory, manhole_socket
+from dcosnet.ops.rest.drains import BeginDrain, Drains, EndDrain
 from dcosnet.ops.rest.hosts import Hosts
 from dcosnet.ops.rest.livez import Live
 from dcosnet.ops.rest.members import Members
@@ -78,6 +80,9 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
         Tasks(views, sources),
         Sources(sources),
         Members(toolbox.node.name, membership),
+        Drains(toolbox.node.name, views, membership),
+        BeginDrain(views, toolbox[IDrains]),
+        EndDrain(views, toolbox[IDrains]),
         Nodes(views, toolbox.reactor),
         Status(toolbox, uptime),
         Live(),

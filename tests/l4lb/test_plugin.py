@@ -170,6 +170,21 @@ async def test_the_name_goes_before_the_listener(running) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_name_that_moves_is_served_at_both_addresses_for_a_while(running, net) -> None:
+    """Who was told the former address before goes on to connect there."""
+    _, back = net.serve(Echo, b"hello")
+    port = free_port()
+    await running.tell(web(port, backend(back)))
+    old = running.address()
+    taker = Vip(VipKey(model.Protocol.TCP, free_port(), address=ip_address(old)), (backend(1),))
+    await running.tell(web(port, backend(back)), taker)
+    assert running.address() != old
+    for home in (old, running.address()):
+        client = await net.connect(port, home)
+        await client.until(lambda one: one.got == b"hello")
+
+
+@pytest_twisted.ensureDeferred
 async def test_absent_names_are_not_denied_before_all_is_applied(running) -> None:
     await running.tell(web(free_port(), backend(1)), unsynced="the agent is not heard yet")
     assert running.history[-1] == ((NAME,), "the agent is not heard yet")
