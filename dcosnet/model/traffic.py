@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
 from itertools import zip_longest
 
 import attrs
@@ -75,22 +76,37 @@ class Flows:
         return out
 
 
-@attrs.frozen
-class Resting:
-    """Why a backend gets no share, or less than its own; `seconds` until it is tried again."""
+class Use(StrEnum):
+    """What a backend is used for."""
 
-    reason: str
-    seconds: float
+    IN_USE = "in_use"
+    RETURNING = "returning"
+    """It is new, or back from rest, and its share grows."""
+    SUSPECT = "suspect"
+    """It failed just now; others are tried first."""
+    RESTING = "resting"
+    """It failed or was slow again and again, and is used where nothing else is left."""
+    DRAINING = "draining"
+    """It gets no new flows, because its weight is zero."""
 
 
 @attrs.frozen
 class BackendTraffic:
-    """A backend as its listener uses it; `weight` is the one in effect, and 0 drains."""
+    """
+    A backend as its listener uses it; `weight` is the one in effect.
+
+    `seconds` is how long this use lasts yet, 0 where it does not end by itself;
+    `why` says what is held against one that rests or is suspect. `latency` is
+    the average connect time of late, in seconds; None without any.
+    """
 
     endpoint: Endpoint
     weight: int
     flows: Flows
-    resting: Resting | None = None
+    use: Use = Use.IN_USE
+    seconds: float = 0.0
+    why: str | None = None
+    latency: float | None = None
 
 
 @attrs.frozen

@@ -25,7 +25,7 @@ from dcosnet.model.addressing import parse_range
 from dcosnet.model.cell import Cell
 from dcosnet.model.node import Node
 from dcosnet.model.stamp import Stamp
-from dcosnet.model.traffic import VipTraffic
+from dcosnet.model.traffic import Use, VipTraffic
 from dcosnet.model.vip import Vip, VipKey
 
 from .rig import HOME, VIP, Echo, backend, free_port, network
@@ -265,8 +265,9 @@ async def test_what_passes_is_counted_by_vip_and_backend(running, net) -> None:
     assert (good.flows.taken, good.flows.active, sum(good.flows.connects)) == (8, 8, 8)
     assert (good.flows.to_backend, good.flows.to_client) == (8 * 7, 8 * 12), "of connections that are open"
     assert bad.flows.failures["refused"] == good.flows.retries > 0
-    assert bad.resting is not None
-    assert good.resting is None
+    assert (good.use, bad.use) == (Use.IN_USE, Use.SUSPECT)
+    assert bad.why is not None
+    assert good.latency is not None
     # One goes on while its backend leaves, and counts yet.
     for client in clients[1:]:
         client.transport.loseConnection()
