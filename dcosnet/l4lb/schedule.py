@@ -56,8 +56,8 @@ class Schedule:
         self._open: tuple[Target, ...] = ()
         self._troubled = 0.0
         """Until when some backend may be suspect."""
-        self.former = Tally()
-        """What backends counted that are here no longer; what their last connections move is not in it."""
+        self._leaving: list[Target] = []
+        self._former = Tally()
 
     def update(self, backends: Sequence[Backend]) -> None:
         """Take new backends; those that stay keep their flows and their health."""
@@ -69,7 +69,8 @@ class Schedule:
         for endpoint, target in self._targets.items():
             if endpoint not in targets:
                 target.gone = True
-                self.former.add(target.tally)
+                self._leaving.append(target)
+        self._settle()
         self._targets = targets
         self._open = tuple(target for target in targets.values() if target.backend.weight)
 
@@ -97,6 +98,24 @@ class Schedule:
     def targets(self) -> Collection[Target]:
         """All backends, draining or not; a live view."""
         return self._targets.values()
+
+    @property
+    def leaving(self) -> Sequence[Target]:
+        """Backends that are here no longer and have flows in flight; these still count."""
+        self._settle()
+        return self._leaving
+
+    @property
+    def former(self) -> Tally:
+        """What backends counted that are here no longer and have no flow left."""
+        self._settle()
+        return self._former
+
+    def _settle(self) -> None:
+        for target in self._leaving:
+            if not target.active:
+                self._former.add(target.tally)
+        self._leaving = [target for target in self._leaving if target.active]
 
     def worked(self, target: Target, _now: float, seconds: float) -> None:
         """A backend took a connection, so long after it was asked."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import attrs
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -79,6 +79,16 @@ class Proxy:
             if connection.server is not None:
                 to_client += connection.server.count
         return to_backend, to_client
+
+    def underway(self) -> Mapping[Target, tuple[int, int]]:
+        """Bytes to and from each backend that its tally does not have yet, as their connections are open."""
+        out: dict[Target, tuple[int, int]] = {}
+        for connection in self.connections:
+            target, server = connection.target, connection.server
+            if target is not None and server is not None:
+                to_backend, to_client = out.get(target, (0, 0))
+                out[target] = to_backend + connection.client.count, to_client + server.count
+        return out
 
     # --- accepting ---
 

@@ -21,6 +21,7 @@ from zope.interface import implementer
 from dcosnet.errors import DataPlaneError
 from dcosnet.interfaces import IDataPlane
 from dcosnet.l4lb.homes import AddressError, Homes, remedy
+from dcosnet.l4lb.ledger import Ledger
 from dcosnet.l4lb.listener import Listener, Service
 from dcosnet.l4lb.plan import Change, Listen, Serve, plan
 from dcosnet.l4lb.routes import Network
@@ -67,13 +68,20 @@ class Userspace:
     )
 
     def __init__(
-        self, proxy: Proxy, relay: Relay, schedule: Callable[[], Schedule], homes: Homes, sockets: Sockets
+        self,
+        proxy: Proxy,
+        relay: Relay,
+        schedule: Callable[[], Schedule],
+        homes: Homes,
+        sockets: Sockets,
+        ledger: Ledger,
     ) -> None:
         self._proxy = proxy
         self._relay = relay
         self._schedule = schedule
         self._homes = homes
         self._sockets = sockets
+        self._ledger = ledger
         self._addresses: dict[Address, int] = {}
         """How many listeners each address has."""
         self._open: dict[Listener, _Open] = {}
@@ -136,11 +144,17 @@ class Userspace:
             if there is None:
                 there = _Open(change.service, self._listen(listener))
                 log.info("{listener} is served for {vip}", listener=str(listener), vip=str(change.service.vip))
+            elif there.service.vip != change.service.vip:
+                # What was counted so far is another VIP's, and so are the flows.
+                there.socket.schedule.update(())
+                there.socket.schedule = self._schedule()
+            self._ledger.opened(listener, str(change.service.vip), there.socket.schedule)
             there.socket.schedule.update(change.service.backends)
             self._open[listener] = attrs.evolve(there, service=change.service)
         elif there is not None:
             del self._open[listener]
             there.socket.close()
+            self._ledger.closed(listener)
             self._sockets.gone(listener)
             self._leave(listener.address)
             log.info("{listener} is served no longer", listener=str(listener))

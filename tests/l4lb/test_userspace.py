@@ -148,3 +148,21 @@ def test_ipv6_vips_do_not_take_the_ipv4_port() -> None:
         six, four = Listener(Protocol.TCP, ip_address("::1"), port), listener(port)
         opened.apply({six: service(six), four: service(four)})
         assert opened.plane.observe().result.keys() == {six, four}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_listener_that_changes_its_vip_counts_anew(net) -> None:
+    """An address may go from one name to another in one change: neither's clients or counts are the other's."""
+    first, second = net.serve_udp(b"a"), net.serve_udp(b"b")
+    with open_plane() as made:
+        home = listener(free_port(socket.SOCK_DGRAM), model.Protocol.UDP)
+        one = Service(VipKey(model.Protocol.UDP, home.port, name="one", framework="x"), (backend(first),))
+        other = Service(VipKey(model.Protocol.UDP, home.port, name="other", framework="x"), (backend(second),))
+        made.apply({home: one})
+        client = net.udp_client()
+        assert await client.ask(b"?", home.port) == b"a?"
+        made.apply({home: other})
+        assert str(one.vip) not in made.ledger
+        assert made.ledger[str(other.vip)].sum({})[0].flows == 0
+        assert await client.ask(b"?", home.port) == b"b?"
+        assert made.ledger[str(other.vip)].sum({})[0].flows == 1
