@@ -62,18 +62,19 @@ class Traffic:
         schedule = account.open.get(listener)
         if schedule is None:
             return ListenerTraffic(listener.protocol, listener.endpoint, self._problems.get(listener, NOT_YET))
+        moving = {target.backend.endpoint: octets for target, octets in underway.items() if target in schedule}
         return ListenerTraffic(
             listener.protocol,
             listener.endpoint,
             self._problems.get(listener),
             [
                 BackendTraffic(
-                    target.backend.endpoint,
-                    target.backend.weight,
-                    flows(target.tally, target.active, *underway.get(target, (0, 0))),
-                    _resting(target, now),
+                    one.backend.endpoint,
+                    one.backend.weight,
+                    flows(one.tally, one.active, *moving.get(one.backend.endpoint, (0, 0))),
+                    None if one.why is None else Resting(one.why, one.seconds),
                 )
-                for target in schedule.targets
+                for one in schedule.tell(now)
             ],
         )
 
@@ -94,8 +95,3 @@ def flows(tally: Tally, active: int, to_backend: int = 0, to_client: int = 0) ->
         connects=tuple(tally.connects),
         connect_seconds=tally.connect_seconds,
     )
-
-
-def _resting(target: Target, now: float) -> Resting | None:
-    left = target.health.until - now
-    return Resting("failed lately", left) if left > 0 else None

@@ -12,6 +12,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
 import attrs
 from twisted.internet.defer import Deferred, fail, succeed
@@ -25,7 +26,7 @@ from dcosnet.l4lb.ledger import Ledger
 from dcosnet.l4lb.listener import Listener, Service
 from dcosnet.l4lb.plan import Change, Listen, Serve, plan
 from dcosnet.l4lb.routes import Network
-from dcosnet.l4lb.schedule import Schedule
+from dcosnet.l4lb.schedule import Notice, Schedule
 from dcosnet.l4lb.sockets import Sockets
 from dcosnet.l4lb.tcp import Proxy, TcpListener
 from dcosnet.l4lb.udp import Relay, UdpListener
@@ -148,6 +149,7 @@ class Userspace:
                 # What was counted so far is another VIP's, and so are the flows.
                 there.socket.schedule.update(())
                 there.socket.schedule = self._schedule()
+            there.socket.schedule.notice = partial(_tell, str(change.service.vip))
             self._ledger.opened(listener, str(change.service.vip), there.socket.schedule)
             there.socket.schedule.update(change.service.backends)
             self._open[listener] = attrs.evolve(there, service=change.service)
@@ -203,6 +205,21 @@ class Userspace:
             log.warn(  # noqa: G010 - Twisted's name
                 "{listener} is not served: {reason}", listener=str(listener), reason=reason
             )
+
+
+def _tell(vip: str, notice: Notice) -> None:
+    """Log that a backend rests or returns."""
+    backend = str(notice.backend.endpoint)
+    if notice.seconds:
+        log.warn(  # noqa: G010 - Twisted's name
+            "{backend} of {vip} rests for {seconds:.0f} s: {why}",
+            backend=backend,
+            vip=vip,
+            seconds=notice.seconds,
+            why=notice.why,
+        )
+    else:
+        log.info("{backend} of {vip} is back, with a small share at first", backend=backend, vip=vip)
 
 
 def explain(error: OSError, network: Network) -> str:

@@ -16,13 +16,20 @@ from zope.interface import implementer
 
 from dcosnet.errors import DataPlaneError
 from dcosnet.interfaces import IDataPlane
-from dcosnet.l4lb.listener import Listener
+from dcosnet.l4lb.listener import Listener, Service
 from dcosnet.l4lb.plan import Listen, Serve, Unlisten, plan
 from dcosnet.l4lb.userspace import explain
 from dcosnet.model.net import Protocol
+from dcosnet.model.vip import VipKey
 from dcosnet.testing.contracts.dataplane import Rig, data_plane_contract
 
-from .rig import VIP, backend, free_port, listener, open_plane, service
+from .rig import VIP, backend, free_port, listener, network, open_plane, service
+
+
+@pytest.fixture
+def net():
+    with network() as made:
+        yield made
 
 
 def states():
@@ -155,9 +162,9 @@ async def test_a_listener_that_changes_its_vip_counts_anew(net) -> None:
     """An address may go from one name to another in one change: neither's clients or counts are the other's."""
     first, second = net.serve_udp(b"a"), net.serve_udp(b"b")
     with open_plane() as made:
-        home = listener(free_port(socket.SOCK_DGRAM), model.Protocol.UDP)
-        one = Service(VipKey(model.Protocol.UDP, home.port, name="one", framework="x"), (backend(first),))
-        other = Service(VipKey(model.Protocol.UDP, home.port, name="other", framework="x"), (backend(second),))
+        home = listener(free_port(socket.SOCK_DGRAM), Protocol.UDP)
+        one = Service(VipKey(Protocol.UDP, home.port, name="one", framework="x"), (backend(first),))
+        other = Service(VipKey(Protocol.UDP, home.port, name="other", framework="x"), (backend(second),))
         made.apply({home: one})
         client = net.udp_client()
         assert await client.ask(b"?", home.port) == b"a?"
