@@ -230,8 +230,8 @@ class TcpListener:
             self._socket.bind((str(listener.address), listener.port))
             self._socket.listen(BACKLOG)
             self.fd = self._socket.fileno()
-            # Without the wrapper, whose enums cost as much as accepting.
-            self._accept = self._socket._accept  # noqa: SLF001 - socket.accept is made of it
+            # socket.accept() is this, and enums and a wrapper that cost as much again.
+            self._accept = self._socket._accept  # type: ignore[attr-defined]  # noqa: SLF001
             proxy.watch(self)
         except OSError:
             self._socket.close()

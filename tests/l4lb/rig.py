@@ -14,7 +14,7 @@ from typing import Any
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime
 from twisted.internet.protocol import ClientFactory, DatagramProtocol, Protocol
 from zope.interface import implementer
 
@@ -63,11 +63,12 @@ class Plane:
         connect_timeout: float = 5.0,
         udp_idle: float = 60.0,
         udp_flows: int = 100,
+        clock: IReactorTime = reactor,
         **limits: Any,
     ) -> None:
         self.counts = Counts()
         self.epoll = InnerEpoll(reactor)
-        self.proxy = Proxy(self.epoll, reactor, Limits(connections, connect_timeout, **limits), self.counts)
+        self.proxy = Proxy(self.epoll, clock, Limits(connections, connect_timeout, **limits), self.counts)
         self.relay = Relay(self.epoll, reactor, Flows(udp_idle, udp_flows), self.counts)
         self.plane = Userspace(self.proxy, self.relay, partial(Schedule, Pick.ROUND_ROBIN, Random(1)))
         self.epoll.start()
