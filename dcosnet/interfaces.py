@@ -7,7 +7,7 @@ may provide derives from IContribution; all others have one provider.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -322,14 +322,19 @@ class IDataPlane(Interface):
 
     able: frozenset[str] = Attribute("What this plane can do; others are refused or said to differ.")
 
-    def observe() -> Deferred[Any]:
-        """Read what is really there, in the type of the desired value; leftovers that drain are apart."""
+    def observe(keys: Collection[Any] | None = None) -> Deferred[Any]:
+        """
+        Read what is really there, in the type of the desired value; leftovers that drain are apart.
+
+        Of these keys alone, where some are given.
+        """
 
     def plan(desired: Any, actual: Any) -> tuple[Any, ...]:
         """
         The changes that lead from actual to desired. Pure, and ordered so that service is never interrupted.
 
-        plan(x, x) == (); every prefix of a plan keeps live backends reachable.
+        plan(x, x) == (); every prefix of a plan keeps live backends reachable. Given a part of
+        both, by the same keys, it gives the changes of these keys.
         """
 
     def apply(changes: Sequence[Any]) -> Deferred[None]:

@@ -28,13 +28,15 @@ class Pick(StrEnum):
 class Target:
     """A backend in use: how many flows it has, and how it fares."""
 
-    __slots__ = ("active", "backend", "credit", "health", "sockaddr", "tally")
+    __slots__ = ("active", "backend", "credit", "gone", "health", "sockaddr", "tally")
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.sockaddr = (str(backend.address), backend.port)
         self.active = 0
         """Flows in flight; whoever opens one counts it, also after the backend has left the table."""
+        self.gone = False
+        """Whether it is no backend here any more."""
         self.credit = 0
         self.health = Health()
         self.tally = Tally()
@@ -66,6 +68,7 @@ class Schedule:
             targets[backend.endpoint] = target
         for endpoint, target in self._targets.items():
             if endpoint not in targets:
+                target.gone = True
                 self.former.add(target.tally)
         self._targets = targets
         self._open = tuple(target for target in targets.values() if target.backend.weight)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,12 +24,10 @@ from dcosnet.io.pipes import Pipes
 from dcosnet.l4lb.connection import BUFFER, KEEPALIVE, NONBLOCKING, Connection
 from dcosnet.l4lb.counts import Counts
 from dcosnet.l4lb.idle import Idle
-from dcosnet.l4lb.listener import Listener
-from dcosnet.l4lb.schedule import Schedule
+from dcosnet.l4lb.schedule import Schedule, Target
 
 log = Logger()
 
-BACKLOG = 4096  # the kernel caps it at net.core.somaxconn
 BULK = 256 * 1024
 # A pause after accept could not go on for want of descriptors, which others than
 # our connections may give back: long enough not to spin, short enough for the
@@ -98,6 +97,16 @@ class Proxy:
             if connection.server is not None:
                 to_client += connection.server.count
         return to_backend, to_client
+
+    def underway(self) -> Mapping[Target, tuple[int, int]]:
+        """Bytes to and from each backend that its tally does not have yet, as their connections are open."""
+        out: dict[Target, tuple[int, int]] = {}
+        for connection in self.connections:
+            target, server = connection.target, connection.server
+            if target is not None and server is not None:
+                to_backend, to_client = out.get(target, (0, 0))
+                out[target] = to_backend + connection.client.count, to_client + server.count
+        return out
 
     # --- accepting ---
 
@@ -207,35 +216,26 @@ class TcpListener:
     """
     One listening socket with its service.
 
-    Raises OSError from the constructor when it cannot listen.
+    The socket is the listener's, who closes it, once the constructor is through;
+    it raises OSError where the epoll takes no more.
     """
 
-    def __init__(self, proxy: Proxy, listener: Listener, schedule: Schedule) -> None:
+    def __init__(self, proxy: Proxy, sock: socket.socket, schedule: Schedule) -> None:
         self._proxy = proxy
         self.schedule = schedule
         self.active = 0
         """Connections that came from it and are open."""
-        self.family = int(socket.AF_INET if listener.address.version == 4 else socket.AF_INET6)
+        self.family = int(sock.family)
         self._burst = 1
         """How many to accept at a time: about as many as came the last time."""
-        self._socket = socket.socket(self.family, socket.SOCK_STREAM)
-        try:
-            self._socket.setblocking(False)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for option in KEEPALIVE:
-                self._socket.setsockopt(*option)
-            if self.family == socket.AF_INET6:
-                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            self._socket.bind((str(listener.address), listener.port))
-            self._socket.listen(BACKLOG)
-            self.fd = self._socket.fileno()
-            # socket.accept() is this, and enums and a wrapper that cost as much again.
-            self._accept = self._socket._accept  # type: ignore[attr-defined]  # noqa: SLF001
-            proxy.watch(self)
-        except OSError:
-            self._socket.close()
-            raise
+        self._socket = sock
+        self.fd = sock.fileno()
+        # socket.accept() is this, and enums and a wrapper that cost as much again.
+        self._accept = sock._accept  # type: ignore[attr-defined]  # noqa: SLF001
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for option in KEEPALIVE:
+            sock.setsockopt(*option)
+        proxy.watch(self)
 
     def close(self) -> None:
         """Stop listening; connections that were accepted go on."""

@@ -316,6 +316,15 @@ def test_status_tells_what_a_part_could_not_do(run: Run, daemon: FakeDaemon) -> 
     assert result.output.splitlines()[-1] == "l4lb: tcp/127.0.0.1:80: Address already in use"
 
 
+def test_status_tells_which_plane_serves_and_why(run: Run, daemon: FakeDaemon) -> None:
+    facts = {"plane": "userspace", "reason": "the first that works here", "able": ["retry", "tcp"]}
+    part = {"ready": True, "reason": None, "facts": facts}
+    daemon.replies["GET /v1/status"] = (200, STATUS | {"parts": {"l4lb": part}})
+    result = run("--api", daemon.url, "status")
+    assert result.exit_code == 0
+    assert result.output.splitlines()[-1] == "l4lb: plane userspace, the first that works here; able: retry, tcp"
+
+
 def _script(daemon: FakeDaemon, stdout: str) -> subprocess.CompletedProcess[str]:
     """The real command, by a shell that sends its output where `stdout` says."""
     program = "from dcosnet.cli import main; main()"

@@ -103,7 +103,7 @@ class Running:
 
 @pytest.fixture
 def running():
-    made = Running(Settings(named_vips=(RANGE,)))
+    made = Running(Settings(named_vips=(RANGE,), routes=False))
     yield made
     pytest_twisted.blockon(made.part.service.stopService())
 
@@ -158,6 +158,21 @@ async def test_the_name_goes_before_the_listener(running) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_name_that_moves_is_served_at_both_addresses_for_a_while(running, net) -> None:
+    """Who was told the former address before goes on to connect there."""
+    _, back = net.serve(Echo, b"hello")
+    port = free_port()
+    await running.tell(web(port, backend(back)))
+    old = running.address()
+    taker = Vip(VipKey(model.Protocol.TCP, free_port(), address=ip_address(old)), (backend(1),))
+    await running.tell(web(port, backend(back)), taker)
+    assert running.address() != old
+    for home in (old, running.address()):
+        client = await net.connect(port, home)
+        await client.until(lambda one: one.got == b"hello")
+
+
+@pytest_twisted.ensureDeferred
 async def test_absent_names_are_not_denied_before_all_is_applied(running) -> None:
     await running.tell(web(free_port(), backend(1)), unsynced="the agent is not heard yet")
     assert running.history[-1] == ((NAME,), "the agent is not heard yet")
@@ -170,9 +185,9 @@ async def test_absent_names_are_not_denied_before_all_is_applied(running) -> Non
 
 @pytest_twisted.ensureDeferred
 async def test_what_cannot_be_served_is_described_and_has_no_name(running) -> None:
-    await running.tell(Vip(VipKey(model.Protocol.TCP, 80, address=ip_address("192.0.2.1")), (backend(1),)))
+    await running.tell(Vip(VipKey(model.Protocol.TCP, 80, address=ip_address("203.0.113.1")), (backend(1),)))
     (problem,) = running.part.describe()["problems"]
-    assert problem["subject"] == "tcp/192.0.2.1:80"
+    assert problem["subject"] == "tcp/203.0.113.1:80"
     assert "127.11.0.0" in problem["reason"]
     assert running.values()["problems"] == 1
     assert running.part.describe()["plane"] == "userspace"
@@ -196,7 +211,7 @@ async def test_two_labels_of_one_name_share_it_with_both_addresses(running) -> N
 
 @pytest_twisted.ensureDeferred
 async def test_a_part_that_stops_leaves_nothing_behind(net) -> None:
-    made = Running(Settings(named_vips=(RANGE,)))
+    made = Running(Settings(named_vips=(RANGE,), routes=False))
     _, back = net.serve(Echo, b"hello")
     port = free_port()
     await made.tell(web(port, backend(back)))
@@ -215,6 +230,6 @@ def test_all_settings_that_cannot_be_met_are_refused_by_name() -> None:
 def test_the_zone_keeps_its_value_when_nothing_changed() -> None:
     zone = VipZone()
     before = zone.zone
-    assert zone.take_applied({}) == frozenset()
+    assert zone.take_applied({}, None) == frozenset()
     assert not zone.take_reason(NOT_APPLIED)
     assert zone.zone is before

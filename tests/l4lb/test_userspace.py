@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 from contextlib import contextmanager
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -57,8 +57,8 @@ class FakePlane:
     def __init__(self) -> None:
         self.there = {}
 
-    def observe(self):
-        return succeed(dict(self.there))
+    def observe(self, keys=None):
+        return succeed({key: value for key, value in self.there.items() if keys is None or key in keys})
 
     def plan(self, desired, actual):
         return plan(desired, actual)
@@ -102,9 +102,9 @@ def test_a_port_in_use_spoils_only_itself_and_is_had_once_it_is_free() -> None:
 
 
 def test_an_address_of_another_host_is_refused_with_the_remedy() -> None:
-    # 192.0.2.0/24 is for documentation (RFC 5737): no host has it, and nothing is sent.
+    # 203.0.113.0/24 is for documentation (RFC 5737): no host has it, and nothing is sent.
     with open_plane() as opened:
-        away = Listener(Protocol.TCP, ip_address("192.0.2.9"), 80)
+        away = Listener(Protocol.TCP, ip_address("203.0.113.9"), 80)
         with pytest.raises(DataPlaneError, match=r"127\.11\.0\.0-127\.11\.255\.254"):
             opened.apply({away: service(away, backend(1))})
         opened.plane.forget({})
@@ -115,13 +115,15 @@ def test_an_address_of_another_host_is_refused_with_the_remedy() -> None:
     ("number", "address", "remedy"),
     [
         (errno.EACCES, "127.11.0.1", "CAP_NET_BIND_SERVICE"),
-        (errno.EADDRNOTAVAIL, "fd01:c::1", "IPv6 range"),
+        (errno.EADDRNOTAVAIL, "fd01:c::1", "`ip -6 route add local fd01:c::1 dev lo`"),
+        (errno.EADDRNOTAVAIL, "11.0.0.1", "`ip route add local 11.0.0.1 dev lo`"),
+        (errno.EAFNOSUPPORT, "fd01:c::1", "no IPv6"),
         (errno.EMFILE, "127.11.0.1", "LimitNOFILE"),
         (errno.EIO, "127.11.0.1", "tried again"),
     ],
 )
 def test_each_reason_comes_with_what_to_do(number, address, remedy) -> None:
-    text = explain(Listener(Protocol.TCP, ip_address(address), 80), OSError(number, os.strerror(number)))
+    text = explain(OSError(number, os.strerror(number)), ip_network(address))
     assert remedy in text
     assert "\n" not in text
 

@@ -32,6 +32,8 @@ SHELLS_BY_PATH = frozenset(
         "l4lb.idle",
         "gossip.addressbook",
         "gossip.membership",
+        "l4lb.homes",
+        "l4lb.sockets",
         "sources.files.probe",
         "sources.mesos.access",
         "sources.mesos.lookup",
