@@ -43,9 +43,9 @@ class InnerEpoll:
 
     A callback may add, change and remove any descriptor, its own included; one
     that was removed is not called, nor is a new one for an event of a closed
-    descriptor with the same number. To add or to change a descriptor has the
-    kernel look at it anew: what is so then is told at the next turn, and none of
-    the events that this one still has can be about it. A callback that raises is logged, counted in
+    descriptor with the same number: an event that this turn still has is older than
+    what was added in it, and to add or to change a descriptor has the kernel look
+    at it anew, so nothing is lost by it. A callback that raises is logged, counted in
     `errors`, and its descriptor is no longer watched: changing or removing it
     does nothing then.
     """
@@ -127,13 +127,11 @@ class InnerEpoll:
                 continue
             call = ready.get(descriptor)
             if call is None:
-                continue
+                continue  # removed in this turn, or all are, as it was closed
             try:
                 call(mask)
             except Exception:  # noqa: BLE001 - the driver's catch-all (architecture section 5)
                 self._broke(descriptor)
-            if self._epoll.closed:
-                break
         return len(events)
 
     def _broke(self, descriptor: int) -> None:

@@ -134,10 +134,10 @@ class End:
                 peer.pending = bytes(view[sent:length])
                 peer.block()
                 return
-            if length >= _LARGE:
-                self.streak += length
-            elif self.streak:
+            if length < _LARGE:
                 self.streak = 0
+            else:
+                self.streak += length
             if length < BUFFER and not self.ended:
                 return  # that was all
             turns -= 1
