@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from functools import partial
 from ipaddress import ip_address
 from random import Random
+from typing import Any
 
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime
 from twisted.internet.protocol import ClientFactory, DatagramProtocol, Protocol
 from zope.interface import implementer
 
@@ -61,11 +62,17 @@ class Plane:
     """A userspace plane with its insides at hand."""
 
     def __init__(
-        self, connections: int = 1000, connect_timeout: float = 5.0, udp_idle: float = 60.0, udp_flows: int = 100
+        self,
+        connections: int = 1000,
+        connect_timeout: float = 5.0,
+        udp_idle: float = 60.0,
+        udp_flows: int = 100,
+        clock: IReactorTime = reactor,
+        **limits: Any,
     ) -> None:
         self.counts = Counts()
         self.epoll = InnerEpoll(reactor)
-        self.proxy = Proxy(self.epoll, reactor, Limits(connections, connect_timeout), self.counts)
+        self.proxy = Proxy(self.epoll, clock, Limits(connections, connect_timeout, **limits), self.counts)
         self.relay = Relay(self.epoll, reactor, Flows(udp_idle, udp_flows), self.counts)
         self.ledger = Ledger()
         self.plane = Userspace(
@@ -92,7 +99,7 @@ class Plane:
 
 
 @contextmanager
-def open_plane(**limits: float) -> Iterator[Plane]:
+def open_plane(**limits: Any) -> Iterator[Plane]:
     made = Plane(**limits)
     try:
         yield made
