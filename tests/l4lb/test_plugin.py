@@ -182,6 +182,10 @@ async def test_a_name_that_moves_is_served_at_both_addresses_for_a_while(running
     for home in (old, running.address()):
         client = await net.connect(port, home)
         await client.until(lambda one: one.got == b"hello")
+    told = running.told(web(port, backend(back)))
+    assert [str(one.endpoint.address) for one in told.listeners] == [running.address(), old]
+    assert [one.flows.taken for one in told.backends()] == [2]
+    assert told.total.taken == 2
 
 
 @pytest_twisted.ensureDeferred
