@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=3, help="of each measurement (default 3)")
     parser.add_argument("--rounds", type=int, default=3, help="of all measurements (default 3)")
     parser.add_argument("--window", type=int, default=100, help="requests that dnsperf keeps under way (default 100)")
-    parser.add_argument("--rate", default="200M", help="of the bulk, bits a second (default 200M)")
+    parser.add_argument("--rate", default="100M", help="of the bulk, bits a second (default 100M)")
     parser.add_argument("--ask", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.ask:

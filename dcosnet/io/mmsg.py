@@ -18,6 +18,7 @@ import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from socket import SocketType
 from struct import Struct
 from typing import Any, Protocol
 
@@ -28,6 +29,7 @@ SIZE = 65535
 
 # Buffers a multiple of 64 KiB apart would all want the same lines of the cache.
 _STRIDE = SIZE + 1 + 192
+_DONTWAIT = int(socket.MSG_DONTWAIT)  # an enumeration's member takes longer to pass on
 _NAME: Mapping[int, int] = {socket.AF_INET: 16, socket.AF_INET6: 28}  # octets of a struct sockaddr
 
 Sender = bytes | tuple[Any, ...]
@@ -41,7 +43,7 @@ class Batch(Protocol):
     A slot is valid until the next `receive`.
     """
 
-    def receive(self, sock: socket.socket) -> int:
+    def receive(self, sock: SocketType) -> int:
         """
         Fill the slots from 0 on with what waits; how many there were, 0 when nothing did.
 
@@ -57,7 +59,7 @@ class Batch(Protocol):
     def size(self, first: int, end: int) -> int:
         """Octets in these slots together."""
 
-    def send(self, sock: socket.socket, first: int, end: int, to: Sender | None = None) -> int:
+    def send(self, sock: SocketType, first: int, end: int, to: Sender | None = None) -> int:
         """
         Send slots in their order, to a sender or to the peer of a connected socket.
 
@@ -80,7 +82,7 @@ class PlainBatch:
         self._lengths = [0] * SLOTS
         self._senders: list[Any] = [None] * SLOTS
 
-    def receive(self, sock: socket.socket) -> int:
+    def receive(self, sock: SocketType) -> int:
         """See Batch."""
         count = 0
         try:
@@ -108,7 +110,7 @@ class PlainBatch:
         """See Batch."""
         return sum(self._lengths[first:end])
 
-    def send(self, sock: socket.socket, first: int, end: int, to: Sender | None = None) -> int:
+    def send(self, sock: SocketType, first: int, end: int, to: Sender | None = None) -> int:
         """See Batch."""
         for slot in range(first, end):
             try:
@@ -195,9 +197,9 @@ class SystemBatch:
         library = ctypes.CDLL(None, use_errno=True)
         self._recvmmsg, self._sendmmsg = library.recvmmsg, library.sendmmsg
 
-    def receive(self, sock: socket.socket) -> int:
+    def receive(self, sock: SocketType) -> int:
         """See Batch."""
-        count: int = self._recvmmsg(sock.fileno(), self._incoming.at[0], SLOTS, socket.MSG_DONTWAIT, None)
+        count: int = self._recvmmsg(sock.fileno(), self._incoming.at[0], SLOTS, _DONTWAIT, None)
         if count < 0:
             number = ctypes.get_errno()
             if number in (errno.EAGAIN, errno.EINTR):
@@ -219,16 +221,18 @@ class SystemBatch:
         """See Batch."""
         return self._lengths[first] if end - first == 1 else sum(self._lengths[first:end])
 
-    def send(self, sock: socket.socket, first: int, end: int, to: Sender | None = None) -> int:
+    def send(self, sock: SocketType, first: int, end: int, to: Sender | None = None) -> int:
         """See Batch."""
         if to is None:
-            self._outgoing_lengths[first:end] = self._lengths[first:end]
-            at = self._outgoing.at[first]
+            lengths, at = self._outgoing_lengths, self._outgoing.at[first]
         else:
-            self._answer_lengths[first:end] = self._lengths[first:end]
+            lengths, at = self._answer_lengths, self._answers.at[first]
             self._to[:] = to  # type: ignore[assignment]
-            at = self._answers.at[first]
-        count: int = self._sendmmsg(sock.fileno(), at, end - first, socket.MSG_DONTWAIT)
+        if end - first == 1:  # a slice of a memoryview takes as long as all else here
+            lengths[first] = self._lengths[first]
+        else:
+            lengths[first:end] = self._lengths[first:end]
+        count: int = self._sendmmsg(sock.fileno(), at, end - first, _DONTWAIT)
         if count < 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
