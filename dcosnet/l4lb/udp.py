@@ -7,8 +7,7 @@ datagrams that were lost. Silence is no error: there are services that never
 answer. Replies leave through the listener's socket, so they come from the VIP's
 address. A flow ends when it has been idle, or has to make room.
 
-Datagrams are taken in batches, and what follows each other in one flow is sent
-on with one call.
+Datagrams are taken in batches, and those of one flow are sent on with one call.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import errno
 import select
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from socket import SocketType
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -153,31 +152,26 @@ class UdpListener:
         if not count:
             return
         now = relay.clock.seconds()
-        senders = batch.senders(count)
-        first = 0
-        while first < count:
-            sender = senders[first]
-            end = first + 1
-            while end < count and senders[end] == sender:
-                end += 1
-            flow = self.flows.get(sender)
+        flows, touch = self.flows, relay.flows.touch
+        for sender, slots in _by_sender(batch.senders(count)):
+            flow = flows.get(sender)
             if flow is not None and flow.target.gone:
                 flow.end()
                 flow = None
             if flow is None:
                 flow = Flow.begin(self, sender, now)
+                if flow is None:
+                    continue
             else:
-                relay.flows.touch(flow, now)
-            if flow is not None:
-                flow.forward(first, end, now)
-            first = end
+                touch(flow, now)
+            flow.forward(slots, now)
 
     def reply(self, count: int, client: Sender) -> None:
         """Send the first slots of the batch to a client from the VIP's address."""
         done = 0
         while done < count:
             try:
-                done += self.batch.send(self._socket, done, count, client)
+                done += self.batch.send(self._socket, range(done, count), client)
             except OSError:
                 self.relay.counts.udp_dropped += 1
                 done += 1
@@ -240,44 +234,45 @@ class Flow:
         del self._listener.flows[self._client]
         self._detach()
 
-    def forward(self, first: int, end: int, now: float) -> None:
+    def forward(self, slots: Sequence[int], now: float) -> None:
         """Send slots of the listener's batch to the backend."""
         batch, counts = self._listener.batch, self._listener.relay.counts
         told = False
-        while first < end:
+        while slots:
             sent, number = 0, None
             try:
-                if end - first == 1:
-                    self._socket.send(batch.data(first))
-                    sent = 1
+                if len(slots) == 1:
+                    data = batch.data(slots[0])
+                    self._socket.send(data)
+                    sent, size = 1, len(data)
                 else:
-                    sent = batch.send(self._socket, first, end)
+                    sent = batch.send(self._socket, slots)
+                    size = batch.size(slots[:sent])
             except OSError as error:
                 number = error.errno
             if sent:
-                size = batch.size(first, first + sent)
                 counts.to_backend += size
                 self.target.tally.to_backend += size
-                self._remember(first, first + sent, now)
-                first += sent
-                if first == end:
+                self._remember(slots[:sent], now)
+                slots = slots[sent:]
+                if not slots:
                     return
                 number = _queued(self._socket)
             reason = MOVES.get(number)
             if reason is not None:
-                self._move(reason, [bytes(batch.data(slot)) for slot in range(first, end)], now)
+                self._move(reason, [bytes(batch.data(slot)) for slot in slots], now)
                 return
             if number == errno.EMSGSIZE and not told:
                 # A router said so of a datagram before, and the system knows the size now.
                 told = True
                 continue
             counts.udp_dropped += 1
-            first += 1
+            slots = slots[1:]
 
-    def _remember(self, first: int, end: int, now: float) -> None:
+    def _remember(self, slots: Sequence[int], now: float) -> None:
         """Keep the last of these for the case that the backend turns out to be gone."""
         batch, pending = self._listener.batch, self._pending
-        for slot in range(max(first, end - KEPT), end):
+        for slot in slots[-KEPT:]:
             data = batch.data(slot)
             if len(data) <= KEPT_SIZE:
                 pending.append((now, bytes(data)))
@@ -305,7 +300,7 @@ class Flow:
             self._tried = ()
             listener.schedule.answered(self.target)
         relay.flows.touch(self, relay.clock.seconds())
-        size = batch.size(0, count)
+        size = batch.size(range(count))
         relay.counts.to_client += size
         self.target.tally.to_client += size
         listener.reply(count, self._client)
@@ -368,6 +363,21 @@ class Flow:
             if len(data) <= KEPT_SIZE:
                 self._pending.append((now, data))
         return None
+
+
+def _by_sender(senders: Sequence[Sender]) -> Iterable[tuple[Sender, Sequence[int]]]:
+    """Who sent which slots."""
+    first, count = senders[0], len(senders)
+    if count == 1 or senders.count(first) == count:
+        return ((first, range(count)),)
+    found: dict[Sender, list[int]] = {}
+    for slot, sender in enumerate(senders):
+        slots = found.get(sender)
+        if slots is None:
+            found[sender] = [slot]
+        else:
+            slots.append(slot)
+    return found.items()
 
 
 def _reach(listener: UdpListener, tried: tuple[Target, ...], now: float) -> tuple[Target, SocketType] | None:
