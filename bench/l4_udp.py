@@ -134,8 +134,12 @@ def ask(address: str, port: int, seconds: int) -> int:
 def bulk(address: str, port: int, seconds: int, rate: str, *options: str) -> float:
     """Datagrams of 1400 bytes that arrived."""
     argv = ["iperf3", "-u", "-b", rate, "-l", "1400", "-c", address, "-p", str(port), "-t", str(seconds), "-J"]
-    out = subprocess.run(["taskset", "-c", str(LOAD), *argv, *options], capture_output=True, text=True, check=False)
-    document = json.loads(out.stdout)
+    for _ in range(10):
+        out = subprocess.run(["taskset", "-c", str(LOAD), *argv, *options], capture_output=True, text=True, check=False)
+        document = json.loads(out.stdout)
+        if "busy" not in document.get("error", ""):
+            break
+        time.sleep(0.5)  # its server has not heard yet that the one before has ended
     if "error" in document:
         sys.exit(f"iperf3 against {address}:{port}: {document['error']}")
     total = document["end"]["sum"]

@@ -186,8 +186,8 @@ class Flow:
         self.used = 0.0
         self._listener = listener
         self._client = client
-        self._tried: tuple[Target, ...] = (target,)
-        """Those it went to since the last answer."""
+        self._tried: tuple[Target, ...] = ()
+        """Those it went to since the last answer; none while it is with the first."""
         self._pending: list[tuple[float, bytes]] = []
         """What was sent since the last answer, and when."""
         self._attach(target, sock)
@@ -236,48 +236,56 @@ class Flow:
 
     def forward(self, slots: Sequence[int], now: float) -> None:
         """Send slots of the listener's batch to the backend."""
-        batch, counts = self._listener.batch, self._listener.relay.counts
-        told = False
-        while slots:
-            sent, number = 0, None
-            try:
-                if len(slots) == 1:
-                    data = batch.data(slots[0])
-                    self._socket.send(data)
-                    sent, size = 1, len(data)
-                else:
-                    sent = batch.send(self._socket, slots)
-                    size = batch.size(slots[:sent])
-            except OSError as error:
-                number = error.errno
-            if sent:
-                counts.to_backend += size
-                self.target.tally.to_backend += size
-                self._remember(slots[:sent], now)
-                slots = slots[sent:]
-                if not slots:
-                    return
-                number = _queued(self._socket)
-            reason = MOVES.get(number)
-            if reason is not None:
-                self._move(reason, [bytes(batch.data(slot)) for slot in slots], now)
-                return
-            if number == errno.EMSGSIZE and not told:
-                # A router said so of a datagram before, and the system knows the size now.
-                told = True
-                continue
-            counts.udp_dropped += 1
-            slots = slots[1:]
+        batch = self._listener.batch
+        try:
+            if len(slots) == 1:
+                self._socket.send(batch.data(slots[0]))
+                sent = 1
+            else:
+                sent = batch.send(self._socket, slots)
+        except OSError as error:
+            self._hindered(slots, error.errno, now)
+            return
+        if sent == len(slots):
+            self._sent(slots, now)
+        else:
+            self._sent(slots[:sent], now)
+            self._hindered(slots[sent:], _queued(self._socket), now)
 
-    def _remember(self, slots: Sequence[int], now: float) -> None:
-        """Keep the last of these for the case that the backend turns out to be gone."""
+    def _sent(self, slots: Sequence[int], now: float) -> None:
+        """Count what the system took; keep the last of it for the case that the backend turns out to be gone."""
         batch, pending = self._listener.batch, self._pending
-        for slot in slots[-KEPT:]:
+        size = batch.size(slots)
+        self._listener.relay.counts.to_backend += size
+        self.target.tally.to_backend += size
+        for slot in slots if len(slots) <= KEPT else slots[-KEPT:]:
             data = batch.data(slot)
             if len(data) <= KEPT_SIZE:
-                pending.append((now, bytes(data)))
+                pending.append((now, data.tobytes()))
         if len(pending) > KEPT:
             del pending[:-KEPT]
+
+    def _hindered(self, slots: Sequence[int], number: int | None, now: float) -> None:
+        """Go on with slots of which the first was not taken: elsewhere if the backend is gone, else without it."""
+        batch = self._listener.batch
+        reason = MOVES.get(number)
+        if reason is not None:
+            self._move(reason, [batch.data(slot).tobytes() for slot in slots], now)
+            return
+        # A router may have said of a datagram before that it was too long; the system knows the size now.
+        if number == errno.EMSGSIZE and self._again(slots[0]):
+            self._sent(slots[:1], now)
+        else:
+            self._listener.relay.counts.udp_dropped += 1
+        if len(slots) > 1:
+            self.forward(slots[1:], now)
+
+    def _again(self, slot: int) -> bool:
+        try:
+            self._socket.send(self._listener.batch.data(slot))
+        except OSError:
+            return False
+        return True
 
     def ready(self, mask: int) -> None:
         """Pass on what the backend sent, one batch, or move on when it is gone."""
