@@ -14,8 +14,9 @@ from twisted.python import usage
 from dcosnet.assemble import assemble, build, configure
 from dcosnet.config.merge import DEFAULT_MAIN, read
 from dcosnet.errors import DcosnetError
-from dcosnet.io import heap
+from dcosnet.io import activation, heap
 from dcosnet.io.host import allow_all_descriptors
+from dcosnet.io.notify import Announcer, Notifier
 
 INVALID = 2
 """The exit code for a configuration that cannot be used."""
@@ -50,6 +51,7 @@ def makeService(options: Options) -> IService:
     # twistd chooses the reactor before it calls this, not before it imports this module.
     from twisted.internet import reactor
 
+    activation.remember(os.environ)
     try:
         settings = configure(read(options.config_file, os.environ, options.sets))
         if options["check"]:
@@ -57,11 +59,12 @@ def makeService(options: Options) -> IService:
             sys.stdout.write("The configuration is valid.\n")
             raise SystemExit(0)
         allow_all_descriptors()
-        tree, _ = assemble(settings, reactor)
+        tree, toolbox = assemble(settings, reactor)
     except DcosnetError as error:
         _give_up(error)
     root = Root()
     tree.setServiceParent(root)
+    Announcer(Notifier(os.environ, reactor), os.environ, toolbox.readiness, reactor).setServiceParent(root)
     heap.begin()  # while nobody waits for an answer yet
     return root
 

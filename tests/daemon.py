@@ -52,6 +52,8 @@ class Daemon:
         self.socket = folder / "state" / "api.sock"
         self.environment = {**os.environ, **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None
+        self.passed: tuple[int, ...] = ()
+        """Descriptors that the process is started with."""
 
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
@@ -61,6 +63,7 @@ class Daemon:
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
                 env=self.environment,
+                pass_fds=self.passed,
             )
 
     @property

@@ -63,7 +63,7 @@ from dcosnet.gossip.probe import PERIOD, Probe
 from dcosnet.gossip.recovery import Recovery
 from dcosnet.gossip.spread import Spread
 from dcosnet.gossip.table import FullError, MemberView, Table
-from dcosnet.gossip.wire import FrameError, encode
+from dcosnet.gossip.wire import TYPES, FrameError, encode
 from dcosnet.interfaces import IReplica
 from dcosnet.model.delta import NOTHING, Known
 from dcosnet.model.member import MemberState
@@ -98,6 +98,8 @@ POSTPONE = {
     CloseCode.UNWANTED: 5.0,
 }
 """Seconds until one is dialled again who was refused for this, or refused us."""
+
+_KINDS = {kind: KINDS[number] for number, kind in TYPES.items()}
 
 _QUIET = frozenset({CloseCode.LEAVING, CloseCode.UNWANTED, CloseCode.DOUBLE, CloseCode.SELF, CloseCode.BUSY})
 """Ends that are no trouble."""
@@ -304,7 +306,7 @@ class Cluster:
             link.probe.heard(now)
         try:
             for message in link.reader.feed(octets):
-                self.counts.frames_in[type(message).__name__.lower()] += 1
+                self.counts.frames_in[_KINDS[type(message)]] += 1
                 self._hear(link, message, now)
                 if number not in self._links:
                     break
@@ -361,9 +363,11 @@ class Cluster:
         """When `tick` is to be called, if nothing happens."""
         if not self._running or self.superseded is not None:
             return None
-        others = (self._plan_at, self._dials.due(), self.spread.due(), self._recovery.due())
-        times = (time for time in others if time is not None)
-        return min(self._health.due, self.table.due(), self._heal_at, self._probe_at, *times)
+        due = min(self._health.due, self.table.due(), self._heal_at, self._probe_at)
+        for time in (self._plan_at, self._dials.due(), self.spread.due(), self._recovery.due()):
+            if time is not None and time < due:
+                due = time
+        return due
 
     def tick(self, now: float) -> None:
         """The time has come."""
@@ -390,6 +394,8 @@ class Cluster:
                 self._put(self._links[number], frame)
                 if self.spread.has_pulled(number):
                     self._links[number].reader.expect_pieces()
+        if not self._out and not self._effects:
+            return ()
         writes = [Write(number, b"".join(frames)) for number, frames in self._out.items() if frames]
         effects, self._effects, self._out = self._effects, [], {}
         # What was said before a link is hung up is to arrive.
@@ -513,7 +519,7 @@ class Cluster:
         new: list[str] = []
         urgent = False
         for one in told:
-            before = self._accused_by(one.record.name)
+            before = self.table.record(one.record.name)
             try:
                 taken = self.table.take(one, now)
             except FullError:
@@ -525,16 +531,15 @@ class Cluster:
             if not taken:
                 continue
             new.append(one.record.name)
-            urgent = urgent or one.record.left or bool(one.record.accuses or before)
-            for name in {accusation.name for accusation in one.record.accuses} - before:
+            past = () if before is None else before.accuses
+            urgent = urgent or one.record.left or bool(one.record.accuses or past)
+            for name in {accusation.name for accusation in one.record.accuses} - {
+                accusation.name for accusation in past
+            }:
                 self._hint(name, now)
         if new:
             self.spread.records(new, link.number, now, urgent=urgent)
             self._plan_soon(now)
-
-    def _accused_by(self, name: str) -> frozenset[str]:
-        record = self.table.record(name)
-        return frozenset() if record is None else frozenset(one.name for one in record.accuses)
 
     def _hint(self, name: str, now: float) -> None:
         """Somebody has lost a member: look at once, if it is one of ours to look after."""

@@ -77,13 +77,13 @@ class Dials:
 
     def due(self) -> float | None:
         """When the next one may begin."""
-        if len(self._of_link) >= AT_ONCE:
+        if not self._aims or len(self._of_link) >= AT_ONCE:
             return None
         return min((aim.at for aim in self._aims.values() if aim.link is None and aim.endpoints), default=None)
 
     def begin(self, now: float, number: int, stretch: float) -> Dial | None:
         """The next dial that is due, as link `number`; None when there is none."""
-        if len(self._of_link) >= AT_ONCE:
+        if not self._aims or len(self._of_link) >= AT_ONCE:
             return None
         ready = (aim for aim in self._aims.values() if aim.link is None and aim.at <= now and aim.endpoints)
         aim = min(ready, key=lambda one: one.at, default=None)

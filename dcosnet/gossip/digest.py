@@ -8,6 +8,7 @@ who has a certificate of the cluster may lie in easier ways.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 from struct import Struct as Layout
 
@@ -17,11 +18,13 @@ _LAYOUT = Layout(f">{LEAVES}Q")
 _LEAF = Layout(">BQ")
 
 
+@lru_cache(16_384)
 def leaf_of(name: str) -> int:
     """Which leaf a name falls into: the first octet of its BLAKE2b-64."""
     return blake2b(name.encode(), digest_size=_OCTETS).digest()[0]
 
 
+@lru_cache(16_384)
 def _hash(name: str, generation: int, version: int) -> int:
     text = f"{name}\0{generation}\0{version}".encode()
     return int.from_bytes(blake2b(text, digest_size=_OCTETS).digest(), "big")
@@ -74,4 +77,9 @@ class Digest:
 
 def root(members: Digest, keys: Digest) -> bytes:
     """Eight octets that are equal where both digests are."""
-    return blake2b(members.leaves() + keys.leaves(), digest_size=_OCTETS).digest()
+    return _root(members.leaves(), keys.leaves())
+
+
+@lru_cache(64)
+def _root(members: bytes, keys: bytes) -> bytes:
+    return blake2b(members + keys, digest_size=_OCTETS).digest()

@@ -156,8 +156,11 @@ class Spread:
         self._links: dict[int, _Link] = {}
         self._busy: dict[int, None] = {}
         """Links that have something to get; all others cost nothing."""
+        self._gathering: dict[int, None] = {}
+        """Links with an `announce_at` or a `members_at`."""
         self._pulls: dict[str, _Pull] = {}
         self._lacking: dict[str, None] = {}
+        """What some link knows further and is not being pulled yet."""
         self._heard_from: dict[str, tuple[str, Known]] = {}
         """From whom the last news of an owner came, for the telling that follows."""
         self._told_of: dict[str, Known] = dict(replica.known())
@@ -181,6 +184,7 @@ class Spread:
         """A link is no more; what was pulled over it is pulled over another."""
         self._now = now
         self._busy.pop(link, None)
+        self._gathering.pop(link, None)
         parted = self._links.pop(link, None)
         if parted is None:
             return
@@ -218,14 +222,16 @@ class Spread:
 
     def records(self, names: Collection[str], source: int | None, now: float, *, urgent: bool) -> None:
         """There are new records: every link gets them, but the one that they came from."""
+        some = dict.fromkeys(names)
         for number, link in self._links.items():
             if number == source:
                 continue
-            link.members.update(dict.fromkeys(names))
+            link.members.update(some)
             if urgent:
                 self._busy[number] = None
             elif link.members_at is None:
                 link.members_at = now + GATHER
+                self._gathering[number] = None
 
     def reply(self, link: int, message: Message) -> bool:
         """Say something over a link when there is room; whether its peer takes what it is sent."""
@@ -265,7 +271,8 @@ class Spread:
             before = link.owed.get(owner)
             link.owed[owner] = start if before is None else min(before, start)
             self._busy[number] = None
-        self._consider(owner, now)
+        if owner in self._lacking:
+            self._consider(owner, now)
 
     def compare(self, link: int, theirs: Mapping[str, Known], leaves_of_mine: Iterable[str], now: float) -> None:
         """A peer has told all that it knows of some leaves; pull what it knows further."""
@@ -278,7 +285,7 @@ class Spread:
             if owner in self.let_go:
                 continue
             one.note(owner, known)
-            self._consider(owner, now)
+            self._compare(owner, known, now)
 
     # Five verbs
 
@@ -292,8 +299,9 @@ class Spread:
             self._take(link, message, now)
         elif isinstance(message, Have):
             for owner, generation, version in message.keys:
-                self._hears(link, owner, Known(generation, version))
-                self._consider(owner, now)
+                known = Known(generation, version)
+                self._hears(link, owner, known)
+                self._compare(owner, known, now)
         elif isinstance(message, Pull):
             asked = self._links[link].asked
             for owner, generation, version in message.keys:
@@ -309,15 +317,19 @@ class Spread:
         """When `tick` is to be called; at once if some link has more to get than one round gives."""
         if any(self._links[number].room for number in self._busy):
             return 0.0
+        if not self._pulls and not self._gathering:
+            return None
         times = [pull.deadline for pull in self._pulls.values()]
-        for link in self._links.values():
+        for number in self._gathering:
+            link = self._links[number]
             times.extend(time for time in (link.announce_at, link.members_at) if time is not None)
-        return min(times, default=None)
+        return min(times)
 
     def tick(self, now: float) -> None:
         """Say what was gathered, and ask others for what was pulled in vain."""
         self._now = now
-        for number, link in self._links.items():
+        for number in [number for number in self._links if number in self._gathering] if self._gathering else ():
+            link = self._links[number]
             if link.members_at is not None and now >= link.members_at:
                 link.members_at = None
                 self._busy[number] = None
@@ -325,6 +337,8 @@ class Spread:
                 link.announce_at = None
                 link.replies.extend(self._announcements(link))
                 self._busy[number] = None
+            if link.members_at is None and link.announce_at is None:
+                del self._gathering[number]
         for owner, pull in list(self._pulls.items()):
             if now >= pull.deadline:
                 del self._pulls[owner]
@@ -338,7 +352,7 @@ class Spread:
         """Frames for links that have room, members first; at most one round for each."""
         for number in list(self._busy):
             link, budget = self._links[number], ROUND
-            while budget > 0 and (frame := self._next(link)) is not None:
+            while budget > 0 and (frame := self._next(number, link)) is not None:
                 budget -= len(frame)
                 yield number, frame
             if not link.busy:
@@ -351,7 +365,7 @@ class Spread:
 
     # Out
 
-    def _next(self, link: _Link) -> bytes | None:
+    def _next(self, number: int, link: _Link) -> bytes | None:
         """The next frame for a link, in the order of lanes."""
         if not link.room:
             return None
@@ -362,7 +376,7 @@ class Spread:
         if link.replies:
             return encode(link.replies.popleft())
         while link.owed:
-            frame = self._owed(link)
+            frame = self._owed(number, link)
             if frame is not None:
                 return frame
         return self._bulk(link)
@@ -391,12 +405,14 @@ class Spread:
         for start in range(0, len(keys), HAVES_AT_ONCE):
             yield Have(tuple(keys[start : start + HAVES_AT_ONCE]))
 
-    def _announce(self, link: _Link, owner: str) -> None:
+    def _announce(self, number: int, owner: str) -> None:
+        link = self._links[number]
         link.announce[owner] = None
         if link.announce_at is None:
             link.announce_at = self._now + ANNOUNCE_AFTER
+            self._gathering[number] = None
 
-    def _owed(self, link: _Link) -> bytes | None:
+    def _owed(self, number: int, link: _Link) -> bytes | None:
         """A small delta that a link lacks; a large one is announced instead."""
         owner = next(iter(link.owed))
         start = link.owed.pop(owner)
@@ -407,7 +423,7 @@ class Spread:
             return None
         small = self._small(owner, start, known)
         if small is None:
-            self._announce(link, owner)
+            self._announce(number, owner)
             return None
         link.note(owner, known)
         self.changes_sent += 1
@@ -476,25 +492,30 @@ class Spread:
                 pull.deadline = now + PULL_PATIENCE
             else:
                 self._pulled(number, owner, now)
-        self._consider(owner, now)
+        self._compare(owner, delta.known, now)
 
     def _hears(self, number: int, owner: str, known: Known) -> None:
         link = self._links[number]
         if owner not in self.let_go and known > link.known.get(owner, NOTHING):
             link.note(owner, known)
 
-    def _pulled(self, number: int, owner: str, now: float) -> None:
+    def _pulled(self, source: int, owner: str, now: float) -> None:
         """A pull has ended, well or in vain."""
         pull = self._pulls.get(owner)
-        if pull is None or pull.link != number:
+        if pull is None or pull.link != source:
             return
         del self._pulls[owner]
         known = self._replica.known().get(owner, NOTHING)
-        for link in self._links.values():
+        for number, link in self._links.items():
             if link.known.get(owner, NOTHING) < known:
-                self._announce(link, owner)
+                self._announce(number, owner)
         self._consider(owner, now)
         self._pull_more(now)
+
+    def _compare(self, owner: str, theirs: Known, now: float) -> None:
+        """A link has told of an owner: what it knows no further than this node needs no look at all the others."""
+        if owner in self._lacking or theirs > self._replica.known().get(owner, NOTHING):
+            self._consider(owner, now)
 
     def _consider(self, owner: str, now: float) -> None:
         """Pull what some link knows further, or note it for later."""
@@ -519,6 +540,8 @@ class Spread:
 
     def _pull_more(self, now: float) -> None:
         """Ask links that are free for what they were noted for; each note is looked at once, however many there are."""
+        if not self._lacking:
+            return
         for number, link in self._links.items():
             while link.offers and len(self._pulls) < PULLS and self._pulled_over(number) < PULLS_OF_LINK:
                 owner = next(iter(link.offers))

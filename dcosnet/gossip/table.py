@@ -89,6 +89,15 @@ class _Member:
         """When it counts as alive again, while it comes back."""
         self.flaps: deque[float] = deque(maxlen=16)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether it stays what it is until something is heard of it."""
+        if self.record.left:
+            return self.state is MemberState.LEFT
+        if self.dead:
+            return self.state is MemberState.DEAD
+        return self.state is MemberState.ALIVE and self.unreachable is None
+
 
 class Table:
     """
@@ -119,6 +128,8 @@ class Table:
         self._accusing: set[str] = set()
         """Who accuses anybody."""
         self._changed: set[str] = set()
+        self._open: set[str] = set()
+        """Whose state may become another one though nothing is heard."""
         self._dirty = True
         self._judge_at: float | None = None
         self._judged_at = now - 1.0
@@ -195,7 +206,8 @@ class Table:
     @property
     def wanted(self) -> frozenset[str]:
         """Whom this node is to be linked with."""
-        return self.ring.neighbours(self.name) | self.live.neighbours(self.name)
+        ring, live = self.ring.neighbours(self.name), self.live.neighbours(self.name)
+        return ring if ring == live else ring | live
 
     def observes(self, name: str) -> bool:
         """Whether this node is one whose word counts on a member."""
@@ -214,12 +226,14 @@ class Table:
     def take(self, told: Told, now: float) -> bool:
         """Hear a record; whether it was new. Raises PeerError for one that no member would write, or FullError."""
         record = told.record
-        check_record(record)
         name = record.name
+        before = self._members.get(name)
+        if before is not None and name != self.name and record == before.record:
+            return False  # nearly all that comes has come another way already
+        check_record(record)
         if name == self.name:
             self._take_own(record)
             return False
-        before = self._members.get(name)
         if before is not None and _age(record) <= _age(before.record):
             return False
         if before is None and len(self._members) >= MEMBERS_LIMIT:
@@ -336,13 +350,13 @@ class Table:
 
     def due(self) -> float:
         """When `judge` is to be called, if nothing is heard."""
-        times = [self._sweep_at]
+        due = self._sweep_at
         if self._judge_at is not None:
-            times.append(self._judge_at)
+            due = min(due, self._judge_at)
         if self._dirty:
             # A thousand records in a burst are not a thousand walks of the graph.
-            times.append(self._judged_at + len(self._members) / 5_000)
-        return min(times)
+            due = min(due, self._judged_at + len(self._members) / 5_000)
+        return due
 
     def judge(self, now: float) -> frozenset[str]:
         """Draw the verdicts of this moment; the members whose state or record changed since last time."""
@@ -353,9 +367,12 @@ class Table:
         self._dirty, self._judge_at, self._judged_at = False, None, now
         self._refute(now)
         verdicts = self._verdicts()
-        for name, member in self._members.items():
-            if name != self.name:
-                self._decide(name, member, verdicts.get(name), now)
+        # Of all others nothing is new: they are what they were.
+        open_ = (self._open | self._changed | verdicts.keys()) - {self.name}
+        for name in [name for name in self._members if name in open_] if open_ else ():
+            member = self._members[name]
+            self._decide(name, member, verdicts.get(name), now)
+            (self._open.discard if member.is_settled else self._open.add)(name)
         changed, self._changed = frozenset(self._changed), set()
         return changed
 
@@ -470,6 +487,7 @@ class Table:
         names, self._past = tuple(dict.fromkeys(self._past)), []
         for name in names:
             self._unshared.discard(name)
+            self._open.discard(name)
             member = self._members.pop(name)
             self._accusing.discard(name)
             for accusation in member.record.accuses:

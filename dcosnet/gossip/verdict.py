@@ -87,15 +87,19 @@ class Court:
         return self._ring.neighbours(name) if jury is None else jury
 
     def _walk(self, frontier: list[str]) -> frozenset[str]:
-        heard = set(frontier)
+        heard, odd = set(frontier), self._juries.keys() | self._apart.keys()
         while frontier:
             here = frontier.pop()
-            fresh = (self._observers(here) - heard) - self._apart.get(here, _NONE)
-            for other in fresh:
+            fresh = self._observers(here) - heard
+            if here in odd or not odd.isdisjoint(fresh):
                 # Who has a jury is linked with it alone; what left the ring is no member any more.
-                if other in self._ring and here in self._observers(other):
-                    heard.add(other)
-                    frontier.append(other)
+                fresh = frozenset(
+                    other
+                    for other in fresh - self._apart.get(here, _NONE)
+                    if other in self._ring and here in self._observers(other)
+                )
+            heard |= fresh
+            frontier.extend(fresh)
         return frozenset(heard)
 
     def _is_orphan(self, name: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import resource
 import socket
 from ipaddress import IPv4Address, ip_address
+from pathlib import Path
 
 from dcosnet.config.node import NodeSettings
 from dcosnet.model.net import Address
@@ -49,6 +50,18 @@ def is_local(address: Address) -> bool:
             return ip_address(probe.getsockname()[0]) == address
     except OSError:
         return False  # no route, so it is not here either
+
+
+NET_ADMIN = 12
+"""CAP_NET_ADMIN of capabilities(7): may change routes."""
+
+
+def capable(capability: int) -> bool:
+    """Whether this process has a capability in effect now, by its number."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> capability & 1)
+    return False
 
 
 def this_node(settings: NodeSettings, *, version: str, started_at: float) -> Node:

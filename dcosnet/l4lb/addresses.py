@@ -24,7 +24,7 @@ Whatever is not covered by these three is assigned anew as a whole. That is rare
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import attrs
 
@@ -56,9 +56,12 @@ class Addresses:
         self._range = addresses
         self._claims: dict[VipName, Claim] = {}
         self._reserved: frozenset[Address] = frozenset()
+        self._asked: frozenset[Address] = frozenset()
+        """What was reserved the last time, inside and outside of the range."""
         self._given: dict[VipName, Address] = {}
         self._taken: set[Address] = set()
-        self._displaced: set[VipName] = set()
+        self._displaced: dict[VipName, tuple[int, int] | None] = {}
+        """Where the path of each begins and how long it is; None where it found no address."""
         self._youngest: tuple[Stamp, str, str] | None = None
         self.recomputed = 0
         """How often all had to be assigned anew."""
@@ -78,27 +81,34 @@ class Addresses:
         """The names for which no address was left."""
         return frozenset(name for name in self._displaced if name not in self._given)
 
-    def update(self, claims: Mapping[VipName, Claim | None], reserved: Iterable[Address]) -> set[VipName]:
+    def update(self, claims: Mapping[VipName, Claim | None], reserved: frozenset[Address]) -> set[VipName]:
         """
         Take claims that are new or changed, None for those that end, and ALL reserved addresses.
+
+        The same set of these as the last time costs nothing.
 
         Gives the names whose address changed, came or went.
         """
         before: dict[VipName, Address | None] = {}
         ended = {name for name, claim in claims.items() if name in self._claims and self._claims[name] != claim}
         fresh = {name: claim for name, claim in claims.items() if claim is not None and self._claims.get(name) != claim}
-        wanted = frozenset(address for address in reserved if address in self._range)
-        freed = {self._given[name] for name in ended if name in self._given} | (self._reserved - wanted)
+        released: frozenset[Address] = frozenset()
+        seized: frozenset[Address] = frozenset()
+        if reserved is not self._asked:
+            self._asked = reserved
+            wanted = frozenset(address for address in reserved if address in self._range)
+            released, seized = self._reserved - wanted, wanted - self._reserved
+            self._reserved = wanted
+        freed = {self._given[name] for name in ended if name in self._given} | released
 
         for name in ended:
             before[name] = self._given.get(name)
             self._forget(name)
-        self._taken -= self._reserved - wanted
-        disturbed = not self._taken.isdisjoint(wanted - self._reserved)
-        disturbed = disturbed or any(self._crosses(name, freed) for name in self._displaced)
-        self._reserved = wanted
+        self._taken -= released
+        disturbed = not self._taken.isdisjoint(seized)
+        disturbed = disturbed or self._crosses(freed)
         if not disturbed:
-            self._taken |= wanted
+            self._taken |= seized
             for name, claim in sorted(fresh.items(), key=lambda item: _order(*item)):
                 before.setdefault(name, None)
                 if not self._place(name, claim):
@@ -114,36 +124,35 @@ class Addresses:
 
     def _forget(self, name: VipName) -> None:
         del self._claims[name]
-        self._displaced.discard(name)
+        self._displaced.pop(name, None)
         address = self._given.pop(name, None)
         if address is not None:
             self._taken.discard(address)
 
-    def _crosses(self, name: VipName, freed: set[Address]) -> bool:
+    def _crosses(self, freed: set[Address]) -> bool:
         """Whether a displaced name would have stopped at one of these addresses."""
-        if not freed:
-            return False
-        own = self._given.get(name)
-        if own is None:
-            return True
-        size = len(self._range)
-        start = int(self._range.start(self._claims[name].text))
-        length = (int(own) - start) % size
-        return any((int(address) - start) % size < length for address in freed)
+        size = self._range.size
+        for address in map(int, freed):
+            for path in self._displaced.values():
+                if path is None or (address - path[0]) % size < path[1]:
+                    return True
+        return False
 
     def _place(self, name: VipName, claim: Claim) -> bool:
         """Give a name its address; False when that takes more than adding it."""
         order = _order(name, claim)
         address = self._range.start(claim.text)
         youngest = self._youngest is None or order > self._youngest
-        if address in self._taken:
-            if not youngest:
-                return False
-            self._displaced.add(name)
+        displaced = address in self._taken
+        if displaced and not youngest:
+            return False
         if youngest:
             self._youngest = order
         self._claims[name] = claim
         found = self._range.free(claim.text, self._taken)
+        if displaced:
+            first = int(address)
+            self._displaced[name] = None if found is None else (first, (int(found) - first) % self._range.size)
         if found is not None:
             self._given[name] = found
             self._taken.add(found)

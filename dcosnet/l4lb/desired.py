@@ -50,6 +50,8 @@ class Desired:
         self._listeners: dict[Listener, str] = {}
         self._pointing: dict[Listener, set[str]] = {}
         """By listener that a backend would be, the VIPs with such a backend."""
+        self._reserved: frozenset[Address] | None = frozenset()
+        """The addresses of VIPs that are given by address; None when they are to be collected anew."""
         self._refused: dict[str, tuple[Problem, ...]] = {}
         self._served: dict[str, tuple[Listener, ...]] = {}
         self._services: dict[Listener, Service] = {}
@@ -60,12 +62,29 @@ class Desired:
         return self._services
 
     @property
+    def vips(self) -> Mapping[str, Vip]:
+        """The table; a live view."""
+        return self._vips
+
+    def listeners(self, key: str) -> Sequence[Listener]:
+        """Those of `services` that are for a VIP."""
+        return self._served.get(key, ())
+
+    def reasons(self, key: str) -> Sequence[str]:
+        """Why something of a VIP is not in `services`."""
+        out = [f"{problem.subject}: {problem.reason}" for problem in self._refused.get(key, ())]
+        name = _name(self._vips[key].key)
+        if name is not None:
+            out += [_taken(one.range) for one in self._names.values() if name in one.exhausted]
+        return out
+
+    @property
     def problems(self) -> tuple[Problem, ...]:
         """What is not served, and why: loops, and names that found no address."""
         out = [problem for key in sorted(self._refused) for problem in self._refused[key]]
         for addresses in self._names.values():
             out += [
-                Problem(f"{name.name}.{name.framework}", f"all addresses of {addresses.range} are taken")
+                Problem(f"{name.name}.{name.framework}", _taken(addresses.range))
                 for name in sorted(addresses.exhausted, key=lambda one: (one.name, one.framework))
             ]
         return tuple(out)
@@ -75,8 +94,8 @@ class Desired:
         """How many backends are left out because they are VIPs."""
         return sum(map(len, self._refused.values()))
 
-    def update(self, vips: Mapping[str, Vip], changed: Changed) -> bool:
-        """Take the table and the keys that changed in it, None for all. Whether `services` changed."""
+    def update(self, vips: Mapping[str, Vip], changed: Changed) -> frozenset[Listener]:
+        """Take the table and the keys that changed in it, None for all; the listeners whose service changed."""
         keys = self._vips.keys() | vips.keys() if changed is None else changed
         touched = {key for key in keys if self._vips.get(key) != vips.get(key)}
         names: set[VipName] = set()
@@ -98,6 +117,8 @@ class Desired:
             if (name := _name(vip.key)) is not None:
                 self._members.setdefault(name, set()).add(key)
                 names.add(name)
+        if (old is None) != (vip is None) and not names:
+            self._reserved = None
         for name in names:
             if not self._members[name]:
                 del self._members[name]
@@ -105,7 +126,10 @@ class Desired:
 
     def _renumber(self, names: Iterable[VipName]) -> set[VipName]:
         """Give the names their addresses; the names that have others now."""
-        reserved = {vip.key.address for vip in self._vips.values() if vip.key.address is not None}
+        reserved = self._reserved
+        if reserved is None:
+            found = (vip.key.address for vip in self._vips.values())
+            reserved = self._reserved = frozenset(address for address in found if address is not None)
         moved: set[VipName] = set()
         for version, addresses in self._names.items():
             moved |= addresses.update({name: self._claim(name, version) for name in names}, reserved)
@@ -118,26 +142,31 @@ class Desired:
         stamps = [vip.since for vip in vips if vip.since is not None]
         return Claim(hash_text(vips[0].key), min(stamps, default=_UNSTAMPED))
 
-    def _serve(self, touched: set[str]) -> bool:
+    def _serve(self, touched: set[str]) -> frozenset[Listener]:
         """Make the services of these VIPs anew, and of those that a listener's coming or going concerns."""
         concerned = set(touched)
         for key in touched:
             concerned |= self._withdraw(key)
         for key in touched & self._vips.keys():
             concerned |= self._propose(key)
-        services = dict(self._services)
+        before = self._services
+        listeners: set[Listener] = set()
+        fresh: dict[Listener, Service] = {}
         for key in concerned:
             self._refused.pop(key, None)
-            for listener in self._served.pop(key, ()):
-                del services[listener]
+            listeners.update(self._served.pop(key, ()))
         for key in concerned:
             if allowed := self._allowed(key):
                 self._served[key] = tuple(allowed)
-                services |= allowed
-        if services == self._services:
-            return False
-        self._services = services
-        return True
+                fresh |= allowed
+        listeners |= fresh.keys()
+        changed = frozenset(one for one in listeners if before.get(one) != fresh.get(one))
+        if changed:
+            services = self._services = dict(before)
+            for listener in changed - fresh.keys():
+                del services[listener]
+            services |= {listener: fresh[listener] for listener in changed & fresh.keys()}
+        return changed
 
     def _withdraw(self, key: str) -> set[str]:
         """Take back what a VIP asked for; the VIPs that point at it."""
@@ -204,6 +233,11 @@ class Desired:
         if refused:
             self._refused[key] = tuple(refused)
         return out
+
+
+def _taken(given: AddressRange) -> str:
+    """Why a name found no address."""
+    return f"all addresses of {given} are taken"
 
 
 def _name(key: VipKey) -> VipName | None:

@@ -1,76 +1,74 @@
 """
-Which UDP clients have which flow, and which of them have been idle too long.
+Which UDP flows there are, and which of them have been idle too long.
 
-Pure: time is an argument. The table is bounded; one flow too many evicts the one
-that has been idle the longest.
+Pure: time is an argument. The number is bounded; one flow too many evicts the one
+that has been idle the longest. Each step costs the same however many there are.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
-
-K = TypeVar("K", bound=Hashable)
-F = TypeVar("F")
+from typing import Generic, Protocol, TypeVar
 
 
-class Flows(Generic[K, F]):
-    """Flows by key, in the order of their last use."""
+class Used(Protocol):
+    """What can be idle; hashable by identity."""
+
+    used: float
+    """When it was used last; kept by Flows."""
+
+
+F = TypeVar("F", bound=Used)
+
+
+class Flows(Generic[F]):
+    """Flows in the order of their last use."""
 
     def __init__(self, idle: float, limit: int) -> None:
         self._idle = idle
         self._limit = limit
-        self._flows: OrderedDict[K, F] = OrderedDict()
-        self._used: dict[K, float] = {}
+        self._order: OrderedDict[F, None] = OrderedDict()
         self.evicted = 0
 
     def __len__(self) -> int:
-        return len(self._flows)
+        return len(self._order)
 
-    def get(self, key: K, now: float) -> F | None:
-        """The flow of a key, which is in use now."""
-        flow = self._flows.get(key)
-        if flow is not None:
-            self._flows.move_to_end(key)
-            self._used[key] = now
-        return flow
+    def touch(self, flow: F, now: float) -> None:
+        """A flow that is here is in use now."""
+        flow.used = now
+        self._order.move_to_end(flow)
 
-    def put(self, key: K, flow: F, now: float) -> F | None:
+    def add(self, flow: F, now: float) -> F | None:
         """Take a new flow, in use now; gives the one that had to make room."""
         evicted = None
-        if key not in self._flows and len(self._flows) >= self._limit:
-            oldest, evicted = self._flows.popitem(last=False)
-            del self._used[oldest]
+        if len(self._order) >= self._limit:
+            evicted, _ = self._order.popitem(last=False)
             self.evicted += 1
-        self._flows[key] = flow
-        self._flows.move_to_end(key)
-        self._used[key] = now
+        flow.used = now
+        self._order[flow] = None
         return evicted
 
-    def pop(self, key: K) -> F | None:
-        """Forget a key; its flow."""
-        self._used.pop(key, None)
-        return self._flows.pop(key, None)
+    def discard(self, flow: F) -> None:
+        """Forget a flow, if it is here."""
+        self._order.pop(flow, None)
 
     def expire(self, now: float) -> list[F]:
         """Forget all that have been idle for the whole time; the flows."""
-        out = []
-        while self._flows:
-            key = next(iter(self._flows))
-            if self._used[key] + self._idle > now:
+        out: list[F] = []
+        while self._order:
+            flow = next(iter(self._order))
+            if flow.used + self._idle > now:
                 break
-            del self._used[key]
-            out.append(self._flows.pop(key))
+            del self._order[flow]
+            out.append(flow)
         return out
 
-    def drain(self, which: Callable[[K], bool] = lambda _key: True) -> list[F]:
-        """Forget all whose key is meant; the flows."""
-        keys = [key for key in self._flows if which(key)]
-        for key in keys:
-            del self._used[key]
-        return [self._flows.pop(key) for key in keys]
+    def drain(self) -> list[F]:
+        """Forget all; the flows."""
+        out = list(self._order)
+        self._order.clear()
+        return out
 
     def due(self) -> float | None:
         """When the next one expires, or None."""
-        return self._used[next(iter(self._flows))] + self._idle if self._flows else None
+        return next(iter(self._order)).used + self._idle if self._order else None

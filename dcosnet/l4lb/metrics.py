@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 from zope.interface import implementer
 
-from dcosnet.interfaces import IMetrics
+from dcosnet.interfaces import IMetrics, ITraffic
 from dcosnet.l4lb.desired import Desired
 from dcosnet.l4lb.listener import Listener, Service
+from dcosnet.l4lb.series import Series
 from dcosnet.l4lb.tcp import Proxy
 from dcosnet.l4lb.udp import Relay
 from dcosnet.l4lb.userspace import Userspace
@@ -30,6 +31,7 @@ class L4lbMetrics:
         relay: Relay,
         plane: Userspace,
         reconciler: Reconciler,
+        traffic: ITraffic,
     ) -> None:
         self._desired = desired
         self._applied = applied
@@ -37,6 +39,8 @@ class L4lbMetrics:
         self._relay = relay
         self._plane = plane
         self._reconciler = reconciler
+        self._traffic = traffic
+        self._series = Series()
 
     def collect(self) -> Iterable[Metric]:
         """All families."""
@@ -85,7 +89,9 @@ class L4lbMetrics:
             "reason",
             {"refused": loop.failures, "error": loop.errors},
         )
+        yield Metric("dcosnet_l4lb_round_seconds", "Duration of a round.", "histogram", histograms=[({}, loop.seconds)])
         yield _counter("callback_errors_total", "Broken callbacks of the driver.", self._proxy.epoll.errors)
+        yield from self._series.collect(self._traffic.traffic())
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -52,11 +52,13 @@ Change = Listen | Serve | Unlisten
 
 def plan(desired: Mapping[Listener, Service], actual: Mapping[Listener, Service]) -> tuple[Change, ...]:
     """Ordered changes; empty when both are equal."""
-    come = [Listen(listener, service) for listener, service in desired.items() if listener not in actual]
-    serve = [
-        Serve(listener, service)
+    # One look-up for each, and identity first: of ten thousand mostly none has changed.
+    differ = [
+        (listener, service, there)
         for listener, service in desired.items()
-        if listener in actual and actual[listener] is not service and actual[listener] != service
+        if (there := actual.get(listener)) is not service and there != service
     ]
+    come = [Listen(listener, service) for listener, service, there in differ if there is None]
+    serve = [Serve(listener, service) for listener, service, there in differ if there is not None]
     go = [Unlisten(listener) for listener in actual if listener not in desired]
     return (*come, *serve, *go)

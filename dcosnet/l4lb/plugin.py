@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,19 +13,27 @@ import msgspec
 
 from dcosnet.config.fields import Duration, IpRange
 from dcosnet.errors import ConfigError, ConfigErrors
-from dcosnet.interfaces import IMetrics, IToolbox, IViews, IZone, Part
+from dcosnet.interfaces import IMetrics, IToolbox, ITraffic, IViews, IZone, Part
+from dcosnet.io.activation import take
 from dcosnet.io.epoll import InnerEpoll
+from dcosnet.io.notify import Notifier
 from dcosnet.l4lb.counts import Counts
 from dcosnet.l4lb.desired import Desired
 from dcosnet.l4lb.flows import Flows
+from dcosnet.l4lb.homes import Homes
+from dcosnet.l4lb.ledger import Ledger
 from dcosnet.l4lb.listener import Listener, Service
 from dcosnet.l4lb.metrics import L4lbMetrics
+from dcosnet.l4lb.planes import ABILITIES, Plane, choose, lacking
 from dcosnet.l4lb.schedule import Pick, Schedule
 from dcosnet.l4lb.service import Balancer
+from dcosnet.l4lb.sockets import PREFIX, Sockets
 from dcosnet.l4lb.tcp import Limits, Proxy
-from dcosnet.l4lb.udp import Client, Flow, Relay
+from dcosnet.l4lb.traffic import Traffic
+from dcosnet.l4lb.udp import Flow, Relay
 from dcosnet.l4lb.userspace import Userspace
 from dcosnet.model.cell import Cell
+from dcosnet.model.net import reachable
 from dcosnet.reconcile.service import Reconciler
 
 NAMED_VIPS = (
@@ -42,6 +51,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     plane: Literal["auto", "userspace"] = "auto"
     named_vips: tuple[IpRange, ...] = NAMED_VIPS
     """Where names get their addresses; at most one range per family."""
+    routes: bool = True
+    """Whether VIP addresses are made local by routes, where the process may."""
     pick: Literal["least", "round_robin", "random"] = "least"
     connect_timeout: Duration = Duration(5.0)
     udp_idle: Duration = Duration(60.0)
@@ -51,17 +62,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_udp_flows: int = 4096
 
 
+PLANES = (Plane("userspace", Userspace.able),)
+"""The planes there are, the best first."""
+
+
 def make_part(settings: Settings, toolbox: IToolbox) -> Part:
     """Build the balancer; it binds when the views tell of VIPs."""
     _check(settings)
+    try:
+        choice = choose(settings.plane, PLANES)
+    except ValueError as error:
+        raise ConfigError("l4lb.plane", str(error)) from error
     views = toolbox[IViews]
     counts = Counts()
     epoll = InnerEpoll(toolbox.reactor)
     connections, flow_limit = _within_descriptors(settings)
     proxy = Proxy(epoll, toolbox.reactor, Limits(connections, float(settings.connect_timeout)), counts)
-    flows: Flows[Client, Flow] = Flows(float(settings.udp_idle), flow_limit)
+    flows: Flows[Flow] = Flows(float(settings.udp_idle), flow_limit)
     relay = Relay(epoll, toolbox.reactor, flows, counts)
-    plane = Userspace(proxy, relay, partial(Schedule, Pick(settings.pick), toolbox.rng))
+    homes = Homes(settings.named_vips, change=settings.routes)
+    notifier = Notifier(os.environ, toolbox.reactor)
+    sockets = Sockets(notifier)
+    ledger = Ledger()
+    plane = Userspace(proxy, relay, partial(Schedule, Pick(settings.pick), toolbox.rng), homes, sockets, ledger)
     desired = Desired(settings.named_vips)
 
     def reconciler(
@@ -78,28 +101,51 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
             round_ended=ended,
         )
 
-    balancer = Balancer(views, desired, plane, epoll, toolbox.later, reconciler)
-    metrics = L4lbMetrics(desired, lambda: balancer.applied.value, proxy, relay, plane, balancer.reconciler)
+    balancer = Balancer(
+        views,
+        desired,
+        plane,
+        epoll,
+        toolbox.later,
+        reconciler,
+        lambda: sockets.inherit(take(PREFIX)),
+        toolbox.reactor,
+    )
+    traffic = Traffic(desired, ledger, plane.problems, proxy.underway, toolbox.reactor.seconds)
+    metrics = L4lbMetrics(desired, lambda: balancer.applied.value, proxy, relay, plane, balancer.reconciler, traffic)
 
     def describe() -> Mapping[str, Any]:
-        problems = [{"subject": str(listener), "reason": reason} for listener, reason in plane.problems.items()]
-        problems += [{"subject": one.subject, "reason": one.reason} for one in desired.problems]
+        found = [(f"l4lb.{setting}", reason) for setting, reason in lacking(_asked(settings), choice.plane)]
+        found += [(f"l4lb.named_vips {given}", reason) for given, reason in homes.problems]
+        found += [(str(listener), reason) for listener, reason in plane.problems.items()]
+        found += [(one.subject, one.reason) for one in desired.problems]
         return {
-            "plane": "userspace",
-            "reason": "configured" if settings.plane == "userspace" else "works everywhere without privileges",
+            "plane": choice.plane.name,
+            "reason": choice.reason,
             "able": sorted(plane.able),
+            "not_able": sorted(ABILITIES.keys() - plane.able),
             "named_vips": list(map(str, settings.named_vips)),
             "max_connections": connections,
             "max_udp_flows": flow_limit,
-            "problems": problems,
+            "problems": [{"subject": subject, "reason": reason} for subject, reason in found],
         }
 
     return Part(
         balancer,
-        contributes=((IZone, balancer), (IMetrics, metrics)),
+        contributes=((IZone, balancer), (IMetrics, metrics), (ITraffic, traffic)),
         ready=balancer.not_ready,
         describe=describe,
     )
+
+
+def _asked(settings: Settings) -> Mapping[str, str]:
+    """Abilities that these settings take, by setting."""
+    asked = {}
+    if any(given.first.version == 6 for given in settings.named_vips):
+        asked["named_vips"] = "ipv6"
+    if settings.pick == "least":
+        asked["pick"] = "latency"
+    return asked
 
 
 def _check(settings: Settings) -> None:
@@ -108,6 +154,11 @@ def _check(settings: Settings) -> None:
     versions = [one.first.version for one in settings.named_vips]
     if len(set(versions)) < len(versions):
         problems.append(ConfigError("l4lb.named_vips", "give at most one range of IPv4 and one of IPv6"))
+    problems += [
+        ConfigError("l4lb.named_vips", f"nothing can connect to all of {given}; take another range")
+        for given in settings.named_vips
+        if not (reachable(given.first) and reachable(given.last))
+    ]
     for name, value in (
         ("connect_timeout", settings.connect_timeout),
         ("udp_idle", settings.udp_idle),

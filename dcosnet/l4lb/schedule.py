@@ -98,13 +98,27 @@ class Notice:
 class Target:
     """A backend in use: how many flows it has, and how it fares."""
 
-    __slots__ = ("active", "backend", "cost", "due", "sampled", "scale", "sockaddr", "standing", "step", "tally")
+    __slots__ = (
+        "active",
+        "backend",
+        "cost",
+        "due",
+        "gone",
+        "sampled",
+        "scale",
+        "sockaddr",
+        "standing",
+        "step",
+        "tally",
+    )
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.sockaddr = _key(backend)
         self.active = 0
         """Flows in flight; whoever opens one counts it, also after the backend has left the table."""
+        self.gone = False
+        """Whether it is no backend here any more."""
         self.tally = Tally()
         self.standing: Standing | None = None
         """None while nothing is held against it."""
@@ -245,14 +259,13 @@ class Schedule:
             if opened:
                 come.append(target)
         self._targets = targets
-        self._leaving += [target for key, target in old.items() if key not in targets]
+        for key, target in old.items():
+            if key not in targets:
+                target.gone = True
+                self._leaving.append(target)
         self._settle()
         self._growing += come if stayed else ()
-        self._resting = [target for target in self._resting if target in self and target.backend.weight]
-
-    def __contains__(self, target: Target) -> bool:
-        """Whether it is still one of the backends, draining or not."""
-        return self._targets.get(target.sockaddr) is target
+        self._resting = [target for target in self._resting if not target.gone and target.backend.weight]
 
     @property
     def targets(self) -> Collection[Target]:
@@ -368,7 +381,7 @@ class Schedule:
     def _judge(self, target: Target, standing: Standing, now: float) -> None:
         """After trouble: it may have to rest, if not too many do."""
         self._stale = _NEVER
-        if not standing.due or target not in self:
+        if not standing.due or target.gone:
             return
         self._let_back(now)
         opened = sum(1 for one in self._targets.values() if one.backend.weight)

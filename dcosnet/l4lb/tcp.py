@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import attrs
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -22,14 +22,12 @@ from twisted.logger import Logger
 
 from dcosnet.io.epoll import READ, WRITE, InnerEpoll
 from dcosnet.l4lb.counts import Counts
-from dcosnet.l4lb.listener import Listener
 from dcosnet.l4lb.schedule import Schedule, Target
 from dcosnet.l4lb.tally import Reason
 
 log = Logger()
 
 BUFFER = 64 * 1024
-BACKLOG = 4096  # the kernel caps it at net.core.somaxconn
 # A pause after accept could not go on: long enough not to spin, short enough
 # for the backlog to hold who comes meanwhile.
 PAUSE = 0.1
@@ -81,6 +79,16 @@ class Proxy:
             if connection.server is not None:
                 to_client += connection.server.count
         return to_backend, to_client
+
+    def underway(self) -> Mapping[Target, tuple[int, int]]:
+        """Bytes to and from each backend that its tally does not have yet, as their connections are open."""
+        out: dict[Target, tuple[int, int]] = {}
+        for connection in self.connections:
+            target, server = connection.target, connection.server
+            if target is not None and server is not None:
+                to_backend, to_client = out.get(target, (0, 0))
+                out[target] = to_backend + connection.client.count, to_client + server.count
+        return out
 
     # --- accepting ---
 
@@ -142,28 +150,19 @@ class TcpListener:
     """
     One listening socket with its service.
 
-    Raises OSError from the constructor when it cannot listen.
+    The socket is the listener's, who closes it, once the constructor is through;
+    it raises OSError where the epoll takes no more.
     """
 
-    def __init__(self, proxy: Proxy, listener: Listener, schedule: Schedule) -> None:
+    def __init__(self, proxy: Proxy, sock: socket.socket, schedule: Schedule) -> None:
         self._proxy = proxy
         self.schedule = schedule
-        self.family = socket.AF_INET if listener.address.version == 4 else socket.AF_INET6
-        self._socket = socket.socket(self.family, socket.SOCK_STREAM)
-        try:
-            self._socket.setblocking(False)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self.family == socket.AF_INET6:
-                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            self._socket.bind((str(listener.address), listener.port))
-            self._socket.listen(BACKLOG)
-            self.fd = self._socket.fileno()
-            proxy.watch(self)
-        except OSError:
-            self._socket.close()
-            raise
+        self.family = sock.family
+        self._socket = sock
+        self.fd = sock.fileno()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        proxy.watch(self)
 
     def close(self) -> None:
         """Stop listening; connections that were accepted go on."""

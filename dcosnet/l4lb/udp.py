@@ -2,49 +2,89 @@
 UDP: a flow per client address, each with a connected socket to its backend.
 
 Connected sockets tell of ICMP errors: a backend that has no such port refuses,
-and the flow goes to another one with the datagram that was lost. Replies leave
-through the listener's socket, so they come from the VIP's address. A flow ends
-when it has been idle, or has to make room.
+one whose host is gone is unreachable, and the flow goes to another one with the
+datagrams that were lost. Silence is no error: there are services that never
+answer. Replies leave through the listener's socket, so they come from the VIP's
+address. A flow ends when it has been idle, or has to make room.
+
+Datagrams are taken in batches, and what follows each other in one flow is sent
+on with one call.
 """
 
 from __future__ import annotations
 
 import errno
+import select
 import socket
-from typing import TYPE_CHECKING
+import struct
+import sys
+from collections.abc import Callable, Mapping
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from dcosnet.io import mmsg
 from dcosnet.io.epoll import READ, InnerEpoll
+from dcosnet.io.mmsg import Batch, Sender
 from dcosnet.l4lb.counts import Counts
 from dcosnet.l4lb.flows import Flows
-from dcosnet.l4lb.listener import Listener
 from dcosnet.l4lb.schedule import Schedule, Target
 from dcosnet.l4lb.tally import Reason
 
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+# Of what a flow sent since it was last answered, these are kept to be sent again:
+# so many, none longer, none older. Thousands of flows hold no more than 64 MB.
+KEPT = 4
+KEPT_SIZE = 4096  # octets
+KEPT_SECONDS = 5.0  # a router that finds nobody at an address tells after three
 
-_DATAGRAM = 65535
-_BATCH = 64
-# Of an unanswered flow the last datagram is kept, to be sent again. A larger one
-# is not: thousands of flows would hold hundreds of megabytes.
-KEPT = 9216
+BUFFER = 1 << 20  # bytes; what a burst needs before we come to read it
 
-Client = tuple[object, ...]
-"""A socket address as the socket module gives it."""
+MOVES: Mapping[int | None, Reason] = {
+    errno.ECONNREFUSED: Reason.REFUSED,
+    errno.ENOPROTOOPT: Reason.REFUSED,
+    errno.EHOSTUNREACH: Reason.UNREACHABLE,
+    errno.ENETUNREACH: Reason.UNREACHABLE,
+    errno.EHOSTDOWN: Reason.UNREACHABLE,
+    errno.ENETDOWN: Reason.UNREACHABLE,
+    errno.EACCES: Reason.UNREACHABLE,  # "administratively prohibited" over IPv6
+}
+"""The errors, mostly those of ICMP, for which a flow leaves its backend."""
+
+# linux/in.h, linux/in6.h: only with these is a connected socket told that a host
+# is unreachable; Python does not name them.
+_RECVERR = {
+    socket.AF_INET: (socket.IPPROTO_IP, 11),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 25),
+}
+_MSG_ERRQUEUE = 0x2000
+_EXTENDED_ERROR = struct.Struct("=I")
+"""The start of struct sock_extended_err (linux/errqueue.h): its errno."""
 
 
 class Relay:
-    """What all UDP listeners share: the driver, counts, and the flows."""
+    """What all UDP listeners share: the driver, counts, buffers and the flows."""
 
-    def __init__(self, epoll: InnerEpoll, clock: IReactorTime, flows: Flows[Client, Flow], counts: Counts) -> None:
+    def __init__(
+        self,
+        epoll: InnerEpoll,
+        clock: IReactorTime,
+        flows: Flows[Flow],
+        counts: Counts,
+        make_batch: Callable[[int], Batch] = mmsg.batch,
+    ) -> None:
         self.epoll = epoll
         self.clock = clock
         self.flows = flows
         self.counts = counts
-        self.view = memoryview(bytearray(_DATAGRAM))
+        self._make_batch = make_batch
+        self._batches: dict[int, Batch] = {}
         self._sweep: IDelayedCall | None = None
+
+    def batch(self, family: int) -> Batch:
+        """The buffers that all sockets of a family take turns with."""
+        found = self._batches.get(family)
+        if found is None:
+            found = self._batches[family] = self._make_batch(family)
+        return found
 
     def close(self) -> None:
         """End all flows and forget the timer."""
@@ -54,115 +94,125 @@ class Relay:
         for flow in self.flows.drain():
             flow.close()
 
-    def keep(self, key: Client, flow: Flow) -> None:
+    def keep(self, flow: Flow, now: float) -> None:
         """Take a new flow; one that was idle may have to go."""
-        evicted = self.flows.put(key, flow, self.clock.seconds())
+        evicted = self.flows.add(flow, now)
         if evicted is not None:
             evicted.close()
-        self._schedule()
+        if self._sweep is None:
+            self._schedule(now)
 
-    def _schedule(self) -> None:
+    def _schedule(self, now: float) -> None:
         due = self.flows.due()
-        if self._sweep is None and due is not None:
-            self._sweep = self.clock.callLater(max(0.0, due - self.clock.seconds()), self._expire)
+        if due is not None:
+            self._sweep = self.clock.callLater(max(0.0, due - now), self._expire)
 
     def _expire(self) -> None:
         self._sweep = None
-        for flow in self.flows.expire(self.clock.seconds()):
+        now = self.clock.seconds()
+        for flow in self.flows.expire(now):
+            flow.target.tally.idle_closed += 1
             flow.close()
-        self._schedule()
+        self._schedule(now)
 
 
 class UdpListener:
     """
-    One UDP socket with its service.
+    One bound, non-blocking UDP socket with its service.
 
-    Raises OSError from the constructor when it cannot bind.
+    Raises OSError from the constructor when it cannot be watched; the socket is the caller's then.
     """
 
-    def __init__(self, relay: Relay, listener: Listener, schedule: Schedule) -> None:
+    def __init__(self, relay: Relay, sock: socket.socket, schedule: Schedule) -> None:
         self.relay = relay
         self.schedule = schedule
-        self.family = socket.AF_INET if listener.address.version == 4 else socket.AF_INET6
-        self._socket = socket.socket(self.family, socket.SOCK_DGRAM)
-        try:
-            self._socket.setblocking(False)
-            if self.family == socket.AF_INET6:
-                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            self._socket.bind((str(listener.address), listener.port))
-            self.fd = self._socket.fileno()
-            relay.epoll.add(self.fd, READ, self.ready)
-        except OSError:
-            self._socket.close()
-            raise
+        self.family = sock.family
+        self.batch = relay.batch(sock.family)
+        self.flows: dict[Sender, Flow] = {}
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        self._socket = sock
+        self.fd = sock.fileno()
+        relay.epoll.add(self.fd, READ, self.ready)
 
     def close(self) -> None:
         """Stop listening. Its flows end too: without the socket no reply could come from the VIP."""
         self.relay.epoll.remove(self.fd)
-        for flow in self.relay.flows.drain(lambda key: key[0] is self):
-            flow.close()
+        for flow in list(self.flows.values()):
+            flow.end()
         self._socket.close()
 
     def ready(self, _mask: int) -> None:
-        """Pass on what clients sent, a few at a time."""
-        relay = self.relay
-        view = relay.view
+        """Pass on what clients sent, one batch."""
+        relay, batch = self.relay, self.batch
+        try:
+            count = batch.receive(self._socket)
+        except OSError:
+            # Whatever it is, it is told once, and no reason to stop listening.
+            relay.counts.udp_dropped += 1
+            return
+        if not count:
+            return
         now = relay.clock.seconds()
-        for _ in range(_BATCH):
-            try:
-                length, client = self._socket.recvfrom_into(view)
-            except BlockingIOError:
-                return
-            except OSError:
-                # An ICMP error for a reply: that client has gone.
-                relay.counts.udp_dropped += 1
-                continue
-            key = (self, *client)
-            flow = relay.flows.get(key, now)
-            if flow is not None and flow.target not in self.schedule:
-                flow.close()
-                relay.flows.pop(key)
+        senders = batch.senders(count)
+        first = 0
+        while first < count:
+            sender = senders[first]
+            end = first + 1
+            while end < count and senders[end] == sender:
+                end += 1
+            flow = self.flows.get(sender)
+            if flow is not None and flow.target.gone:
+                flow.end()
                 flow = None
             if flow is None:
-                flow = Flow.begin(self, key)
-                if flow is None:
-                    continue
-                relay.keep(key, flow)
-            flow.forward(view[:length])
+                flow = Flow.begin(self, sender, now)
+            else:
+                relay.flows.touch(flow, now)
+            if flow is not None:
+                flow.forward(first, end, now)
+            first = end
 
-    def reply(self, data: ReadableBuffer, client: Client) -> None:
-        """Send to a client from the VIP's address."""
-        try:
-            self._socket.sendto(data, client)
-        except OSError:
-            self.relay.counts.udp_dropped += 1
+    def reply(self, count: int, client: Sender) -> None:
+        """Send the first slots of the batch to a client from the VIP's address."""
+        done = 0
+        while done < count:
+            try:
+                done += self.batch.send(self._socket, done, count, client)
+            except OSError:
+                self.relay.counts.udp_dropped += 1
+                done += 1
 
 
 class Flow:
     """A client's datagrams to one backend and back."""
 
-    __slots__ = ("_client", "_key", "_listener", "_pending", "_socket", "_tried", "target")
+    __slots__ = ("_client", "_listener", "_pending", "_socket", "_tried", "target", "used")
 
-    def __init__(self, listener: UdpListener, key: Client, target: Target, sock: socket.socket) -> None:
+    def __init__(self, listener: UdpListener, client: Sender, target: Target, sock: socket.socket) -> None:
+        self.used = 0.0
         self._listener = listener
-        self._key = key
-        self._client = key[1:]
+        self._client = client
         self._tried: tuple[Target, ...] = (target,)
-        self._pending: bytes | None = None
-        """The last datagram, until the backend has shown that it is there."""
+        """Those it went to since the last answer."""
+        self._pending: list[tuple[float, bytes]] = []
+        """What was sent since the last answer, and when."""
         self._attach(target, sock)
 
     @classmethod
-    def begin(cls, listener: UdpListener, key: Client) -> Flow | None:
-        """A flow to a backend; None, and counted, when there is none."""
-        found = _reach(listener, ())
+    def begin(cls, listener: UdpListener, client: Sender, now: float) -> Flow | None:
+        """A flow to a backend, which is in the tables; None, and counted, when there is none."""
+        found = _reach(listener, (), now)
         if found is None:
             return None
         try:
-            return cls(listener, key, *found)
+            flow = cls(listener, client, *found)
         except OSError:
             listener.relay.counts.udp_dropped += 1
             return None
+        listener.flows[client] = flow
+        listener.relay.keep(flow, now)
+        return flow
 
     def _attach(self, target: Target, sock: socket.socket) -> None:
         """Take a socket to a backend. Raises OSError, with the socket closed, when epoll refuses it."""
@@ -176,97 +226,166 @@ class Flow:
         target.active += 1
         target.tally.flows += 1
 
-    def close(self) -> None:
-        """Close its socket; whoever closes it takes it out of the table."""
+    def _detach(self) -> None:
         self.target.active -= 1
-        self._listener.relay.epoll.remove(self._socket.fileno())
+        self._listener.relay.epoll.forget(self._socket.fileno())
         self._socket.close()
 
-    def forward(self, data: memoryview) -> None:
-        """Send a client's datagram to the backend."""
-        if not self._send(data):
-            self._move([bytes(data)] if self._pending is None else [self._pending, bytes(data)])
+    def end(self) -> None:
+        """Leave all tables, and close."""
+        self._listener.relay.flows.discard(self)
+        self.close()
 
-    def _send(self, data: memoryview | bytes) -> bool:
-        """False where the backend refused a datagram before this one; this one was not sent then."""
-        counts = self._listener.relay.counts
-        try:
-            self._socket.send(data)
-        except ConnectionRefusedError:
-            return False
-        except OSError:
-            counts.udp_dropped += 1
-            return True
-        counts.to_backend += len(data)
-        self.target.tally.to_backend += len(data)
-        if self._tried:
-            self._pending = bytes(data) if len(data) <= KEPT else None
-        return True
+    def close(self) -> None:
+        """Leave the listener's table and close the socket; whoever closes it takes it out of the others."""
+        del self._listener.flows[self._client]
+        self._detach()
 
-    def ready(self, _mask: int) -> None:
-        """Pass on what the backend sent, or move on when it refused."""
-        relay = self._listener.relay
-        view = relay.view
-        for _ in range(_BATCH):
+    def forward(self, first: int, end: int, now: float) -> None:
+        """Send slots of the listener's batch to the backend."""
+        batch, counts = self._listener.batch, self._listener.relay.counts
+        told = False
+        while first < end:
+            sent, number = 0, None
             try:
-                length = self._socket.recv_into(view)
-            except BlockingIOError:
+                if end - first == 1:
+                    self._socket.send(batch.data(first))
+                    sent = 1
+                else:
+                    sent = batch.send(self._socket, first, end)
+            except OSError as error:
+                number = error.errno
+            if sent:
+                size = batch.size(first, first + sent)
+                counts.to_backend += size
+                self.target.tally.to_backend += size
+                self._remember(first, first + sent, now)
+                first += sent
+                if first == end:
+                    return
+                number = _queued(self._socket)
+            reason = MOVES.get(number)
+            if reason is not None:
+                self._move(reason, [bytes(batch.data(slot)) for slot in range(first, end)], now)
                 return
-            except ConnectionRefusedError:
-                self._move([] if self._pending is None else [self._pending])
-                return
-            except OSError:
-                relay.counts.udp_dropped += 1
-                return
-            self._tried, self._pending = (), None
-            self._listener.schedule.answered(self.target)
-            self.target.tally.to_client += length
-            relay.flows.get(self._key, relay.clock.seconds())
-            relay.counts.to_client += length
-            self._listener.reply(view[:length], self._client)
+            if number == errno.EMSGSIZE and not told:
+                # A router said so of a datagram before, and the system knows the size now.
+                told = True
+                continue
+            counts.udp_dropped += 1
+            first += 1
 
-    def _move(self, datagrams: list[bytes]) -> None:
-        """Leave a backend that refused, and send what it lost to the next that does not refuse at once."""
+    def _remember(self, first: int, end: int, now: float) -> None:
+        """Keep the last of these for the case that the backend turns out to be gone."""
+        batch, pending = self._listener.batch, self._pending
+        for slot in range(max(first, end - KEPT), end):
+            data = batch.data(slot)
+            if len(data) <= KEPT_SIZE:
+                pending.append((now, bytes(data)))
+        if len(pending) > KEPT:
+            del pending[:-KEPT]
+
+    def ready(self, mask: int) -> None:
+        """Pass on what the backend sent, one batch, or move on when it is gone."""
+        listener = self._listener
+        relay, batch = listener.relay, listener.batch
+        number: int | None = None
+        try:
+            count = batch.receive(self._socket)
+        except OSError as error:
+            count, number = 0, error.errno
+        if not count:
+            if mask & select.EPOLLERR:
+                number = _queued(self._socket) or number
+            reason = MOVES.get(number)
+            if reason is not None:
+                self._move(reason, [], relay.clock.seconds())
+            return
+        if self._pending or self._tried:
+            self._pending.clear()
+            self._tried = ()
+            listener.schedule.answered(self.target)
+        relay.flows.touch(self, relay.clock.seconds())
+        size = batch.size(0, count)
+        relay.counts.to_client += size
+        self.target.tally.to_client += size
+        listener.reply(count, self._client)
+
+    def _move(self, reason: Reason, unsent: list[bytes], now: float) -> None:
+        """
+        Leave a backend for the next that does not refuse at once, with what was lost and what was not sent.
+
+        Where nobody else is, an unreachable one is kept, as that may pass; a flow to
+        one that refused ends, and what comes next begins another.
+        """
         listener = self._listener
         relay = listener.relay
+        _count(relay.counts, reason)
+        listener.schedule.failed(self.target, now, reason)
+        datagrams = [data for sent, data in self._pending if sent + KEPT_SECONDS >= now] + unsent
         self._tried = self._tried or (self.target,)
         while True:
-            relay.counts.connect_refused += 1
-            listener.schedule.failed(self.target, relay.clock.seconds(), Reason.REFUSED)
-            self.close()
-            found = _reach(listener, self._tried)
+            found = _reach(listener, self._tried, now)
             if found is None:
-                relay.flows.pop(self._key)
+                if reason is Reason.REFUSED:
+                    self.end()
+                self._tried = ()
                 return
-            target, sock = found
+            self._detach()
             try:
-                self._attach(target, sock)
+                self._attach(*found)
             except OSError:
                 relay.counts.udp_dropped += 1
-                relay.flows.pop(self._key)
+                self._forget()
                 return
             relay.counts.retries += 1
-            target.tally.retries += 1
-            self._tried, self._pending = (*self._tried, target), None
-            if all(map(self._send, datagrams)):
+            self.target.tally.retries += 1
+            self._tried, self._pending = (*self._tried, self.target), []
+            number = self._resend(datagrams, now)
+            if number is None:
                 return
+            reason = MOVES[number]
+            _count(relay.counts, reason)
+            listener.schedule.failed(self.target, now, reason)
+
+    def _forget(self) -> None:
+        """Leave all tables without a socket to close."""
+        self._listener.relay.flows.discard(self)
+        del self._listener.flows[self._client]
+
+    def _resend(self, datagrams: list[bytes], now: float) -> int | None:
+        """Send to a new backend; the error for which it has to be left as well, or None."""
+        counts = self._listener.relay.counts
+        for data in datagrams:
+            try:
+                self._socket.send(data)
+            except OSError as error:
+                if error.errno in MOVES:
+                    return error.errno
+                counts.udp_dropped += 1
+                continue
+            counts.to_backend += len(data)
+            self.target.tally.to_backend += len(data)
+            if len(data) <= KEPT_SIZE:
+                self._pending.append((now, data))
+        return None
 
 
-def _reach(listener: UdpListener, tried: tuple[Target, ...]) -> tuple[Target, socket.socket] | None:
+def _reach(listener: UdpListener, tried: tuple[Target, ...], now: float) -> tuple[Target, socket.socket] | None:
     """A backend that was not tried, with a socket connected to it; None, and counted, when there is none."""
     relay = listener.relay
     while True:
-        now = relay.clock.seconds()
         target = listener.schedule.pick(now, tried)
         if target is None:
             relay.counts.refused += 1
             return None
         try:
-            sock = socket.socket(listener.family, socket.SOCK_DGRAM)
+            sock = socket.socket(listener.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         except OSError:
             relay.counts.udp_dropped += 1
             return None
-        sock.setblocking(False)
+        if sys.platform == "linux":
+            sock.setsockopt(*_RECVERR[listener.family], 1)
         status = sock.connect_ex(target.sockaddr)
         if not status and sock.getsockname()[:2] == target.sockaddr:
             # The kernel took the backend's own port as ours, so nobody else
@@ -275,11 +394,31 @@ def _reach(listener: UdpListener, tried: tuple[Target, ...]) -> tuple[Target, so
         if not status:
             return target, sock
         sock.close()
-        if status == errno.ECONNREFUSED:
-            reason = Reason.REFUSED
-            relay.counts.connect_refused += 1
-        else:
-            reason = Reason.UNREACHABLE
-            relay.counts.connect_unreachable += 1
+        reason = MOVES.get(status, Reason.UNREACHABLE)
+        _count(relay.counts, reason)
         listener.schedule.failed(target, now, reason)
         tried = (*tried, target)
+
+
+def _count(counts: Counts, reason: Reason) -> None:
+    if reason is Reason.REFUSED:
+        counts.connect_refused += 1
+    else:
+        counts.connect_unreachable += 1
+
+
+def _queued(sock: socket.socket) -> int | None:
+    """
+    Empty a socket's queue of errors; the first for which a flow moves, or else the last, or None.
+
+    While something is in there epoll tells of an error again and again.
+    """
+    number = None
+    while True:
+        try:
+            _, ancillary, _, _ = sock.recvmsg(0, 512, _MSG_ERRQUEUE)
+        except OSError:
+            return number
+        for _level, _kind, value in ancillary:
+            if number not in MOVES:
+                (number,) = _EXTENDED_ERROR.unpack_from(value)

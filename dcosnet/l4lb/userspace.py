@@ -2,14 +2,16 @@
 The userspace data plane: listening sockets of this process, and a proxy behind them.
 
 It needs no privileges where the addresses are local, as all of 127/8 is on
-Linux. A listener that cannot be had spoils only itself.
+Linux; `homes` makes others so where it may. A listener that cannot be had spoils
+only itself.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping, Sequence
+import socket
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 import attrs
@@ -19,12 +21,16 @@ from zope.interface import implementer
 
 from dcosnet.errors import DataPlaneError
 from dcosnet.interfaces import IDataPlane
+from dcosnet.l4lb.homes import AddressError, Homes, remedy
+from dcosnet.l4lb.ledger import Ledger
 from dcosnet.l4lb.listener import Listener, Service
 from dcosnet.l4lb.plan import Change, Listen, Serve, plan
+from dcosnet.l4lb.routes import Network
 from dcosnet.l4lb.schedule import Notice, Schedule
+from dcosnet.l4lb.sockets import Sockets
 from dcosnet.l4lb.tcp import Proxy, TcpListener
 from dcosnet.l4lb.udp import Relay, UdpListener
-from dcosnet.model.net import Protocol
+from dcosnet.model.net import Address, Protocol
 
 log = Logger()
 
@@ -45,12 +51,40 @@ class Userspace:
     ends by itself.
     """
 
-    able = frozenset({"tcp", "udp", "retry", "drain", "half_close"})
+    able = frozenset(
+        {
+            "tcp",
+            "udp",
+            "ipv6",
+            "retry",
+            "drain",
+            "weights",
+            "latency",
+            "outliers",
+            "half_close",
+            "limits",
+            "idle_timeout",
+            "unprivileged",
+        }
+    )
 
-    def __init__(self, proxy: Proxy, relay: Relay, schedule: Callable[[], Schedule]) -> None:
+    def __init__(
+        self,
+        proxy: Proxy,
+        relay: Relay,
+        schedule: Callable[[], Schedule],
+        homes: Homes,
+        sockets: Sockets,
+        ledger: Ledger,
+    ) -> None:
         self._proxy = proxy
         self._relay = relay
         self._schedule = schedule
+        self._homes = homes
+        self._sockets = sockets
+        self._ledger = ledger
+        self._addresses: dict[Address, int] = {}
+        """How many listeners each address has."""
         self._open: dict[Listener, _Open] = {}
         self._problems: dict[Listener, str] = {}
 
@@ -59,8 +93,11 @@ class Userspace:
         """Why a listener could not be had when it was last tried; a live view."""
         return self._problems
 
-    def observe(self) -> Deferred[Mapping[Listener, Service]]:
-        """What listens now."""
+    def observe(self, keys: Collection[Listener] | None = None) -> Deferred[Mapping[Listener, Service]]:
+        """What listens now; asked for all, addresses are made local again that others took away."""
+        if keys is not None:
+            return succeed({key: self._open[key].service for key in keys if key in self._open})
+        self._homes.keep()
         return succeed({listener: one.service for listener, one in self._open.items()})
 
     def plan(self, desired: Mapping[Listener, Service], actual: Mapping[Listener, Service]) -> tuple[Change, ...]:
@@ -73,8 +110,8 @@ class Userspace:
         for change in changes:
             try:
                 self._carry_out(change)
-            except OSError as error:
-                problem = DataPlaneError(change, explain(change.listener, error))
+            except (OSError, AddressError) as error:
+                problem = DataPlaneError(change, self._explain(change.listener, error))
                 self._note(change.listener, problem.reason)
                 refused = refused or problem
             else:
@@ -86,11 +123,18 @@ class Userspace:
         for listener in [one for one in self._problems if one not in wanted]:
             del self._problems[listener]
 
+    def sweep(self) -> None:
+        """All that is wanted is there: give up what an earlier process left beside it, sockets and routes."""
+        self._sockets.sweep()
+        self._homes.sweep()
+
     def close(self) -> None:
-        """Close all listeners, reset all connections."""
+        """Close all listeners, reset all connections; routes stay, and sockets with whoever keeps them."""
         for one in self._open.values():
             one.socket.close()
         self._open.clear()
+        self._sockets.close()
+        self._homes.close()
         self._proxy.close()
         self._relay.close()
 
@@ -100,19 +144,55 @@ class Userspace:
         if isinstance(change, Listen | Serve):
             if there is None:
                 there = _Open(change.service, self._listen(listener))
-                there.socket.schedule.notice = partial(_tell, str(change.service.vip))
                 log.info("{listener} is served for {vip}", listener=str(listener), vip=str(change.service.vip))
+            elif there.service.vip != change.service.vip:
+                # What was counted so far is another VIP's, and so are the flows.
+                there.socket.schedule.update(())
+                there.socket.schedule = self._schedule()
+            self._ledger.opened(listener, str(change.service.vip), there.socket.schedule)
+            there.socket.schedule.notice = partial(_tell, str(change.service.vip))
             there.socket.schedule.update(change.service.backends)
             self._open[listener] = attrs.evolve(there, service=change.service)
         elif there is not None:
             del self._open[listener]
             there.socket.close()
+            self._ledger.closed(listener)
+            self._sockets.gone(listener)
+            self._leave(listener.address)
             log.info("{listener} is served no longer", listener=str(listener))
 
     def _listen(self, listener: Listener) -> TcpListener | UdpListener:
+        address = listener.address
+        routed = self._homes.prepare(address)
+        try:
+            sock = self._sockets.open(listener, routed=routed)
+            try:
+                opened = self._watch(listener, sock)
+            except OSError:
+                sock.close()
+                self._sockets.gone(listener)
+                raise
+        except OSError:
+            if address not in self._addresses:
+                self._homes.release(address)
+            raise
+        self._addresses[address] = self._addresses.get(address, 0) + 1
+        return opened
+
+    def _watch(self, listener: Listener, sock: socket.socket) -> TcpListener | UdpListener:
         if listener.protocol is Protocol.TCP:
-            return TcpListener(self._proxy, listener, self._schedule())
-        return UdpListener(self._relay, listener, self._schedule())
+            return TcpListener(self._proxy, sock, self._schedule())
+        return UdpListener(self._relay, sock, self._schedule())
+
+    def _leave(self, address: Address) -> None:
+        """A listener of an address has gone; with the last one its route goes."""
+        self._addresses[address] -= 1
+        if not self._addresses[address]:
+            del self._addresses[address]
+            self._homes.release(address)
+
+    def _explain(self, listener: Listener, error: OSError | AddressError) -> str:
+        return str(error) if isinstance(error, AddressError) else explain(error, self._homes.covering(listener.address))
 
     def _note(self, listener: Listener, reason: str | None) -> None:
         """Keep the problem of a listener; tell when it changes."""
@@ -142,20 +222,17 @@ def _tell(vip: str, notice: Notice) -> None:
         log.info("{backend} of {vip} is back, with a small share at first", backend=backend, vip=vip)
 
 
-def explain(listener: Listener, error: OSError) -> str:
-    """Why a listener could not be had, and what to do about it; one line."""
+def explain(error: OSError, network: Network) -> str:
+    """Why a listener could not be had, and what to do about it; `network` is what to make local for it. One line."""
     text = os.strerror(error.errno) if error.errno is not None else str(error)
-    return f"{text}. {_remedy(listener, error.errno)}"
+    return f"{text}. {_remedy(error.errno, network)}"
 
 
-def _remedy(listener: Listener, number: int | None) -> str:
+def _remedy(number: int | None, network: Network) -> str:
     if number == errno.EADDRNOTAVAIL:
-        if listener.address.version == 6:
-            return "This host does not have the address: give it one, or leave the IPv6 range out of l4lb.named_vips"
-        return (
-            "This host does not have the address. On Linux all of 127/8 is local: take l4lb.named_vips from "
-            "127.11.0.0-127.11.255.254, or as root make the range local, as in `ip route add local 11.0.0.0/8 dev lo`"
-        )
+        return f"This host does not have the address. {remedy(network)}"
+    if number == errno.EAFNOSUPPORT:
+        return "This host has no IPv6: leave the IPv6 range out of l4lb.named_vips"
     if number == errno.EADDRINUSE:
         return "Another program has this port: stop it, or give the VIP another port"
     if number in (errno.EACCES, errno.EPERM):

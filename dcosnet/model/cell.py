@@ -8,12 +8,12 @@ made. It never compares values; the publisher says which keys changed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-Changed = frozenset[str] | None
-"""The keys that changed; None when any may have."""
+Changed = frozenset[Any] | None
+"""The keys that changed, as the value has them; None when any may have."""
 
 Later = Callable[[Callable[[], None]], None]
 """Runs a function on the next turn (`io/turns`)."""
@@ -26,7 +26,7 @@ class _Reader(Generic[T]):
         self.receive: Callable[[T, Changed], None] | None = receive
         # Grows in place: a thousand publications in a turn cost a thousand
         # unions of what each of them changed, not of all that came before.
-        self.pending: set[str] | None = None
+        self.pending: set[Any] | None = None
         self.scheduled = False
 
 

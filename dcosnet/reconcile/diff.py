@@ -8,7 +8,7 @@ told of what is wanted and there (`present`), and only then the rest goes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 K = TypeVar("K")
@@ -25,6 +25,24 @@ def present(desired: Mapping[K, V], actual: Mapping[K, V]) -> dict[K, V]:
     return {key: value for key, value in actual.items() if key in desired}
 
 
-def changed_keys(before: Mapping[K, V], after: Mapping[K, V]) -> frozenset[str]:
-    """The keys, as text, whose value is not the same in both."""
-    return frozenset(str(key) for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+def changed_keys(before: Mapping[K, V], after: Mapping[K, V]) -> frozenset[K]:
+    """The keys whose value is not the same in both."""
+    # Identity first: mostly nothing changed, and comparing is dear.
+    come = [key for key, new in after.items() if (old := before.get(key)) is not new and old != new]
+    return frozenset(come).union(key for key in before if key not in after)
+
+
+def part(whole: Mapping[K, V], keys: Iterable[K]) -> dict[K, V]:
+    """What a mapping has of these keys."""
+    return {key: whole[key] for key in keys if key in whole}
+
+
+def patched(whole: Mapping[K, V], keys: Iterable[K], by: Mapping[K, V]) -> dict[K, V]:
+    """The mapping with these keys as the other one has them, or has them not."""
+    new = dict(whole)
+    for key in keys:
+        if key in by:
+            new[key] = by[key]
+        else:
+            new.pop(key, None)
+    return new

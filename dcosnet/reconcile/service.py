@@ -18,11 +18,15 @@ from twisted.logger import Logger
 
 from dcosnet.errors import DataPlaneError
 from dcosnet.interfaces import IDataPlane
-from dcosnet.model.cell import Cell, Later
-from dcosnet.reconcile.diff import beside, changed_keys, present
+from dcosnet.model.cell import Cell, Changed, Later
+from dcosnet.model.metric import Histogram
+from dcosnet.reconcile.diff import beside, changed_keys, part, patched, present
 from dcosnet.reconcile.loop import Loop
 
 log = Logger()
+
+ROUND_BOUNDS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0)
+"""Upper bounds, in seconds, of the histogram of rounds; 10 ms is what a change of the table should need at most."""
 
 
 class Reconciler(Service):
@@ -60,6 +64,8 @@ class Reconciler(Service):
         self._unsubscribe = lambda: None
         self.loop = Loop()
         self.rounds = 0
+        self.seconds = Histogram(ROUND_BOUNDS)
+        """How long rounds took."""
         self.failures = 0
         """Rounds in which the plane could not do something."""
         self.errors = 0
@@ -70,7 +76,7 @@ class Reconciler(Service):
     def startService(self) -> None:
         """Begin with the first round on the next turn."""
         super().startService()
-        self._unsubscribe = self._desired.subscribe(lambda _value, _changed: self.wake())
+        self._unsubscribe = self._desired.subscribe(lambda _value, changed: self._want(changed))
 
     def stopService(self) -> Deferred[None]:
         """End; fires when the round that runs has ended. The plane is left as it is."""
@@ -84,8 +90,11 @@ class Reconciler(Service):
         return done
 
     def wake(self) -> None:
-        """Begin a round as soon as may be: what is wanted changed, or what is there."""
-        self.loop.wanted()
+        """Begin a round about all as soon as may be: what is there may have changed."""
+        self._want(None)
+
+    def _want(self, keys: Changed) -> None:
+        self.loop.wanted(keys)
         self._schedule()
 
     def _cancel(self) -> None:
@@ -102,8 +111,8 @@ class Reconciler(Service):
 
     def _begin(self) -> None:
         self._timer = None
-        self.loop.begin()
-        self._round = Deferred.fromCoroutine(self._guarded())
+        keys = self.loop.begin(self._clock.seconds())
+        self._round = Deferred.fromCoroutine(self._guarded(keys))
         self._round.addCallback(self._ended)
 
     def _ended(self, _result: None) -> None:
@@ -111,13 +120,14 @@ class Reconciler(Service):
         self._round_ended()
         self._schedule()
 
-    async def _guarded(self) -> None:
+    async def _guarded(self, keys: Changed) -> None:
         """A round; the catch-all of the reconcile loop (architecture section 5)."""
         self.rounds += 1
+        began = self._clock.seconds()
         problem: str | None = None
-        tried = True
+        tried, owed = True, None
         try:
-            refused = await self._reconcile()
+            refused, owed = await self._reconcile(keys)
             if refused is not None:
                 self.failures += 1
                 problem = str(refused)
@@ -126,27 +136,39 @@ class Reconciler(Service):
             tried = False
             problem = f"{type(error).__name__}: {error}"
             log.failure("a round of {loop} broke", loop=self.name)
+        now = self._clock.seconds()
+        self.seconds.observe(max(0.0, now - began))
         if problem is None:
-            self.loop.succeeded(self._clock.seconds())
+            self.loop.succeeded(now)
         else:
-            self.loop.failed(self._clock.seconds(), self._rng.random(), tried=tried)
+            self.loop.failed(now, self._rng.random(), tried=tried, owed=owed)
         self.problem = problem
 
-    async def _reconcile(self) -> DataPlaneError | None:
-        """One round; the first thing that the plane could not do."""
-        desired = self._desired.value
-        actual = await self._plane.observe()
+    async def _reconcile(self, keys: Changed) -> tuple[DataPlaneError | None, Changed]:
+        """
+        One round about these keys, or all: the first thing that the plane could not do, and what is owed.
+
+        A change costs what it concerns: nothing here walks through all there is
+        for the sake of a few keys, but for copying the mapping of what is applied.
+        """
+        desired: Mapping[Any, Any] = self._desired.value
+        if keys is not None:
+            desired = part(desired, keys)
+        actual = await self._plane.observe(keys)
         come = self._plane.plan(beside(desired, actual), actual)
         refused = await self._apply(come)
         if come:
-            actual = await self._plane.observe()
+            actual = await self._plane.observe(keys)
         there = present(desired, actual)
         go = self._plane.plan(there, actual)
-        self._publish(there)
+        self._publish(there, keys)
+        owed = changed_keys(desired, there) if refused is not None else frozenset()
         if go:
             await self._told()
-            refused = await self._apply(go) or refused
-        return refused
+            stays = await self._apply(go)
+            if stays is not None:
+                refused, owed = refused or stays, owed | (actual.keys() - desired.keys())
+        return refused, owed or None
 
     async def _apply(self, changes: Sequence[Any]) -> DataPlaneError | None:
         if not changes:
@@ -157,8 +179,14 @@ class Reconciler(Service):
             return error
         return None
 
-    def _publish(self, there: Mapping[Any, Any]) -> None:
-        self._applied.publish(there, changed_keys(self._applied.value, there))
+    def _publish(self, there: Mapping[Any, Any], keys: Changed) -> None:
+        before = self._applied.value
+        if keys is not None:
+            changed = frozenset(key for key in keys if before.get(key) != there.get(key))
+            there = patched(before, changed, there) if changed else before
+        else:
+            changed = changed_keys(before, there)
+        self._applied.publish(there, changed)
 
     def _told(self) -> Deferred[None]:
         """

@@ -13,7 +13,7 @@ from dcosnet.l4lb.addresses import Addresses, Claim, VipName
 from dcosnet.l4lb.desired import Desired
 from dcosnet.l4lb.listener import Listener
 from dcosnet.l4lb.plugin import NAMED_VIPS
-from dcosnet.l4lb.zone import records
+from dcosnet.l4lb.zone import VipZone
 from dcosnet.model.addressing import AddressRange
 from dcosnet.model.net import Protocol
 from dcosnet.model.stamp import Stamp
@@ -97,10 +97,13 @@ def test_recorded_tables_become_the_recorded_listeners_and_names(fixtures_dir: P
             for listener, service in desired.services.items()
         }
         assert given == expected, case["name"]
+        zone = VipZone()
+        zone.take_applied(desired.services, None)
         names = {
             (name, RecordType(record.type).name, str(record.data), record.ttl)
-            for name, found in records(desired.services).items()
+            for name, found in zone.zone.records.items()
             for record in found
+            if name != zone.zone.apex
         }
         assert names == {
             (one["name"], one["type"], value, 5) for one in case["vip_records"] for value in one["values"]

@@ -18,10 +18,14 @@ from twisted.internet.protocol import ClientFactory, DatagramProtocol, Protocol
 from zope.interface import implementer
 
 from dcosnet.io.epoll import InnerEpoll
+from dcosnet.io.notify import Notifier
 from dcosnet.l4lb.counts import Counts
 from dcosnet.l4lb.flows import Flows
+from dcosnet.l4lb.homes import Homes
+from dcosnet.l4lb.ledger import Ledger
 from dcosnet.l4lb.listener import Listener, Service
 from dcosnet.l4lb.schedule import Pick, Schedule
+from dcosnet.l4lb.sockets import Sockets
 from dcosnet.l4lb.tcp import Limits, Proxy
 from dcosnet.l4lb.udp import Relay
 from dcosnet.l4lb.userspace import Userspace
@@ -63,7 +67,15 @@ class Plane:
         self.epoll = InnerEpoll(reactor)
         self.proxy = Proxy(self.epoll, reactor, Limits(connections, connect_timeout), self.counts)
         self.relay = Relay(self.epoll, reactor, Flows(udp_idle, udp_flows), self.counts)
-        self.plane = Userspace(self.proxy, self.relay, partial(Schedule, Pick.ROUND_ROBIN, Random(1)))
+        self.ledger = Ledger()
+        self.plane = Userspace(
+            self.proxy,
+            self.relay,
+            partial(Schedule, Pick.ROUND_ROBIN, Random(1)),
+            Homes((), change=False),
+            Sockets(Notifier({}, reactor)),
+            self.ledger,
+        )
         self.epoll.start()
 
     def apply(self, desired: dict[Listener, Service]) -> None:

@@ -92,10 +92,28 @@ def test_flows_are_kept_when_the_weight_changes() -> None:
     target.active = 5
     made.update(backends(0))
     assert made.pick(0.0) is None
-    assert target in made
+    assert not target.gone
     made.update(backends(1))
     assert made.pick(0.0) is target
     assert target.active == 5
+
+
+def test_what_a_backend_counted_stays_when_it_goes() -> None:
+    """Also what it counts while its last flow ends: a sum that falls would look like a restart."""
+    made = schedule(Pick.ROUND_ROBIN, 1, 1)
+    made.pick(0.0)
+    first, second = made.targets
+    for target in (first, second):
+        target.active += 1
+        made.worked(target, 0.0, 0.002)
+    first.active -= 1
+    made.update(())
+    assert made.former.flows == 1
+    assert list(made.leaving) == [second]
+    second.tally.to_client += 7
+    second.active -= 1
+    assert (made.former.flows, made.former.to_client) == (2, 7)
+    assert not made.leaving
 
 
 def troubled(made: Schedule, port: int, now: float = 100.0) -> Target:

@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 from contextlib import contextmanager
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -17,10 +17,11 @@ from zope.interface import implementer
 
 from dcosnet.errors import DataPlaneError
 from dcosnet.interfaces import IDataPlane
-from dcosnet.l4lb.listener import Listener
+from dcosnet.l4lb.listener import Listener, Service
 from dcosnet.l4lb.plan import Listen, Serve, Unlisten, plan
 from dcosnet.l4lb.userspace import explain
 from dcosnet.model.net import Protocol
+from dcosnet.model.vip import VipKey
 from dcosnet.testing.contracts.dataplane import Rig, data_plane_contract
 
 from .rig import HOME, VIP, backend, free_port, listener, network, open_plane, service
@@ -58,8 +59,8 @@ class FakePlane:
     def __init__(self) -> None:
         self.there = {}
 
-    def observe(self):
-        return succeed(dict(self.there))
+    def observe(self, keys=None):
+        return succeed({key: value for key, value in self.there.items() if keys is None or key in keys})
 
     def plan(self, desired, actual):
         return plan(desired, actual)
@@ -136,9 +137,9 @@ async def test_that_a_backend_rests_is_logged_once_with_the_reason(net) -> None:
 
 
 def test_an_address_of_another_host_is_refused_with_the_remedy() -> None:
-    # 192.0.2.0/24 is for documentation (RFC 5737): no host has it, and nothing is sent.
+    # 203.0.113.0/24 is for documentation (RFC 5737): no host has it, and nothing is sent.
     with open_plane() as opened:
-        away = Listener(Protocol.TCP, ip_address("192.0.2.9"), 80)
+        away = Listener(Protocol.TCP, ip_address("203.0.113.9"), 80)
         with pytest.raises(DataPlaneError, match=r"127\.11\.0\.0-127\.11\.255\.254"):
             opened.apply({away: service(away, backend(1))})
         opened.plane.forget({})
@@ -149,13 +150,15 @@ def test_an_address_of_another_host_is_refused_with_the_remedy() -> None:
     ("number", "address", "remedy"),
     [
         (errno.EACCES, "127.11.0.1", "CAP_NET_BIND_SERVICE"),
-        (errno.EADDRNOTAVAIL, "fd01:c::1", "IPv6 range"),
+        (errno.EADDRNOTAVAIL, "fd01:c::1", "`ip -6 route add local fd01:c::1 dev lo`"),
+        (errno.EADDRNOTAVAIL, "11.0.0.1", "`ip route add local 11.0.0.1 dev lo`"),
+        (errno.EAFNOSUPPORT, "fd01:c::1", "no IPv6"),
         (errno.EMFILE, "127.11.0.1", "LimitNOFILE"),
         (errno.EIO, "127.11.0.1", "tried again"),
     ],
 )
 def test_each_reason_comes_with_what_to_do(number, address, remedy) -> None:
-    text = explain(Listener(Protocol.TCP, ip_address(address), 80), OSError(number, os.strerror(number)))
+    text = explain(OSError(number, os.strerror(number)), ip_network(address))
     assert remedy in text
     assert "\n" not in text
 
@@ -180,3 +183,21 @@ def test_ipv6_vips_do_not_take_the_ipv4_port() -> None:
         six, four = Listener(Protocol.TCP, ip_address("::1"), port), listener(port)
         opened.apply({six: service(six), four: service(four)})
         assert opened.plane.observe().result.keys() == {six, four}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_listener_that_changes_its_vip_counts_anew(net) -> None:
+    """An address may go from one name to another in one change: neither's clients or counts are the other's."""
+    first, second = net.serve_udp(b"a"), net.serve_udp(b"b")
+    with open_plane() as made:
+        home = listener(free_port(socket.SOCK_DGRAM), Protocol.UDP)
+        one = Service(VipKey(Protocol.UDP, home.port, name="one", framework="x"), (backend(first),))
+        other = Service(VipKey(Protocol.UDP, home.port, name="other", framework="x"), (backend(second),))
+        made.apply({home: one})
+        client = net.udp_client()
+        assert await client.ask(b"?", home.port) == b"a?"
+        made.apply({home: other})
+        assert str(one.vip) not in made.ledger
+        assert made.ledger[str(other.vip)].sum({})[0].flows == 0
+        assert await client.ask(b"?", home.port) == b"b?"
+        assert made.ledger[str(other.vip)].sum({})[0].flows == 1

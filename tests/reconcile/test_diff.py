@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcosnet.reconcile.diff import beside, changed_keys, present
+from dcosnet.reconcile.diff import beside, changed_keys, part, patched, present
 
 mappings = st.dictionaries(st.sampled_from("abcd"), st.integers(0, 2))
 
@@ -24,3 +24,12 @@ def test_the_first_half_removes_nothing_and_the_second_adds_nothing(desired, act
 def test_changed_keys_are_those_whose_value_differs(before, after) -> None:
     same = dict(before.items() & after.items())
     assert changed_keys(before, after) == (before.keys() | after.keys()) - same.keys()
+
+
+@given(mappings, mappings, st.sets(st.sampled_from("abcd")))
+def test_a_part_and_a_patch_are_about_their_keys_alone(one, other, keys) -> None:
+    assert part(one, keys) == {key: value for key, value in one.items() if key in keys}
+    new = patched(one, keys, other)
+    assert part(new, keys) == part(other, keys)
+    rest = set("abcd") - keys
+    assert part(new, rest) == part(one, rest)

@@ -5,13 +5,18 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from zope.interface import implementer
 
 from dcosnet.errors import DataPlaneError
 from dcosnet.interfaces import IDataPlane
+from dcosnet.io.turns import Turns
 from dcosnet.model.cell import Cell
+from dcosnet.reconcile.diff import changed_keys
 from dcosnet.reconcile.loop import PERIOD
 from dcosnet.reconcile.service import Reconciler
 
@@ -27,12 +32,15 @@ class DictPlane:
         self.refuses: set[str] = set()
         self.broken = False
         self.story = story
+        self.asked: list = []
+        """Which keys each observation was about; None for all."""
         self.hold: Deferred[None] | None = None
 
-    def observe(self):
+    def observe(self, keys=None):
         if self.broken:
             raise RuntimeError("a defect")
-        return succeed(dict(self.there))
+        self.asked.append(keys)
+        return succeed({key: value for key, value in self.there.items() if keys is None or key in keys})
 
     def plan(self, desired, actual):
         puts = [("put", key, value) for key, value in desired.items() if actual.get(key) != value]
@@ -137,6 +145,58 @@ def test_what_others_break_is_repaired_within_a_period(rig) -> None:
     rig.clock.advance(PERIOD)
     rig.turn()
     assert rig.plane.there == {"a": 1}
+
+
+def test_a_change_is_about_its_keys_and_what_failed_and_no_more(rig) -> None:
+    rig.plane.refuses = {"bad"}
+    rig.want(a=1, bad=1, c=1)
+    rig.plane.there["a"] = 7  # as by another program
+    rig.plane.asked.clear()
+    rig.desired.publish({"a": 1, "bad": 1, "c": 2}, frozenset({"c"}))
+    rig.turn()
+    assert {key for keys in rig.plane.asked for key in keys} == {"bad", "c"}
+    assert rig.applied.value == {"a": 1, "c": 2}
+    rig.desired.publish({"a": 1, "bad": 1}, frozenset({"c"}))
+    rig.turn()
+    assert rig.applied.value == {"a": 1}
+    assert rig.plane.there == {"a": 7}
+    for _ in range(40):
+        rig.clock.advance(1)
+        rig.turn()
+    assert rig.plane.there == {"a": 1}, "a round about all comes in each period, whatever fails meanwhile"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.dictionaries(st.sampled_from("abcd"), st.integers(0, 2)),
+            st.sets(st.sampled_from("abcd")),
+            st.booleans(),
+        ),
+        max_size=6,
+    )
+)
+def test_rounds_about_changed_keys_lead_where_rounds_about_all_do(steps) -> None:
+    """Whatever is refused on the way, once nothing is any more."""
+    clock = Clock()
+    rig = Rig(clock, Turns(clock))
+    before: dict[str, int] = {}
+    for value, refuses, whole in steps:
+        rig.plane.refuses = refuses
+        rig.desired.publish(value, None if whole else changed_keys(before, value))
+        rig.turn()
+        tried = value if whole else changed_keys(before, value)
+        wanted = {key: one for key, one in value.items() if key in tried and key not in refuses}
+        assert wanted.items() <= rig.plane.there.items()
+        before = value
+        assert rig.applied.value.keys() <= value.keys()
+        assert rig.applied.value.items() <= rig.plane.there.items()
+    rig.plane.refuses = set()
+    for _ in range(40):
+        clock.advance(1)
+        rig.turn()
+    assert rig.plane.there == before == rig.applied.value
+    rig.stop()
 
 
 def test_a_round_with_nothing_to_do_tells_nobody(rig) -> None:

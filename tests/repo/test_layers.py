@@ -30,12 +30,15 @@ SHELLS_BY_PATH = frozenset(
         "kv.log",
         "gossip.addressbook",
         "gossip.membership",
+        "l4lb.homes",
+        "l4lb.sockets",
         "sources.files.probe",
         "sources.mesos.access",
         "sources.mesos.lookup",
         "sources.mesos.pause",
         "sources.mesos.polled",
         "sources.mesos.stream",
+        "views.drains",
     }
 )
 CORES_BY_PATH = frozenset({"sources.files.checks"})  # and the reverse

@@ -83,34 +83,120 @@ def answered(daemon: Inside, curl: str, url: str) -> str:
         time.sleep(PAUSE)
 
 
-def test_the_remedy_for_a_range_that_is_not_local_is_true(daemon, namespace, require_program) -> None:
-    """What the error says of 11/8 makes it so: the very command that it names is carried out, and curl gets through."""
-    curl = require_program("curl")
+def routes(namespace: Namespace, ip: str) -> list[str]:
+    """The kernel's local routes that are ours, both families."""
+    lines = [namespace.run(f"{ip} {family} route show table local proto 111").stdout for family in ("-4", "-6")]
+    return sorted(line.split()[1] for line in "".join(lines).splitlines())
+
+
+def has_ipv6(namespace: Namespace, ip: str) -> bool:
+    return "::1" in namespace.run(f"{ip} -6 address show dev lo").stdout
+
+
+@pytest.fixture
+def without_capability(require_program) -> list[str]:
+    return [require_program("setpriv"), "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"]
+
+
+class Bounded(Inside):
+    """A daemon in a namespace that may not change its routes."""
+
+    before: list[str]
+
+    @property
+    def argv(self) -> list[str]:
+        inside = self.namespace.prefix()
+        return [*inside, *self.before, *super().argv[len(inside) :]]
+
+
+@pytest.fixture
+def bounded(tmp_path, namespace, without_capability) -> Iterator[Bounded]:
+    made = Bounded(tmp_path, CONFIG)
+    made.namespace, made.before = namespace, without_capability
+    yield made
+    if made.process is not None:
+        made.kill()
+
+
+def test_the_remedy_for_a_range_that_is_not_local_is_true(bounded, namespace, require_program) -> None:
+    """
+    Without the capability: what the error says makes it so, and a VIP of 127/8 works meanwhile.
+
+    The very command that it names is carried out, and curl gets through, over IPv6 as well.
+    """
+    ip, curl = require_program("ip"), require_program("curl")
     namespace.spawn("-m", "http.server", "--bind", "127.0.0.1", "8001")
+    namespace.spawn("-m", "http.server", "--bind", "::1", "8001")
+    vips = ["11.1.2.3:8000", "127.11.1.1:8000", "198.51.100.7:8000"]
+    text = "".join(service(f"web{number}", 8001, vip) for number, vip in enumerate(vips))
+    targets = [f"http://{vip}/" for vip in vips]
+    if has_ipv6(namespace, ip):
+        text += service("six", 8001, "fd01:c::7:8000").replace("127.0.0.1", "::1")
+        targets.append("http://[fd01:c::7]:8000/")
+    (bounded.services / "web.toml").write_text(text)
+    bounded.start()
+    facts = l4lb(bounded, lambda part: sum("tcp/" in one["subject"] for one in part["problems"]) == len(targets) - 1)
+    assert any(one["subject"].startswith("l4lb.named_vips 11.0.0.0-") for one in facts["problems"])
+    assert "Directory listing" in answered(bounded, curl, targets[1])
+    assert routes(namespace, ip) == []
+    commands = {one["reason"].split("`")[1] for one in facts["problems"]}
+    assert "ip route add local 11.0.0.0/8 dev lo" in commands
+    for command in commands:
+        assert namespace.run(command.replace("ip ", f"{ip} ", 1)).returncode == 0, command
+    l4lb(bounded, lambda part: not part["problems"])
+    for target in targets:
+        assert "Directory listing" in answered(bounded, curl, target)
+
+
+def test_addresses_become_local_and_outlive_a_crash(daemon, namespace, require_program) -> None:
+    """Nothing is doubled by a restart, what is wanted no longer goes, and routes of others stay."""
+    ip, curl = require_program("ip"), require_program("curl")
+    six = has_ipv6(namespace, ip)
+    assert namespace.run(f"{ip} route add local 198.51.100.99 dev lo").returncode == 0
+    assert namespace.run(f"{ip} route add local 203.0.113.1 dev lo proto 111").returncode == 0  # as of a crash
+    namespace.spawn("-m", "http.server", "--bind", "127.0.0.1", "8001")
+    namespace.spawn("-m", "http.server", "--bind", "::1", "8001")
+    explicit = service("there", 8001, "198.51.100.7:8000") + service("foreign", 8001, "198.51.100.99:8000")
+    (daemon.services / "web.toml").write_text(service("web", 8001, "11.1.2.3:8000") + explicit)
+    (daemon.services / "six.toml").write_text(service("six", 8001, "fd01:c::7:8000").replace("127.0.0.1", "::1"))
+    daemon.start()
+    ranges = ["11.0.0.0/8", *(["fd01:c::/64"] if six else [])]
+    daemon.until("/v1/status", lambda status: status["ready"])
+    for vip in ("11.1.2.3", "198.51.100.7", "198.51.100.99", *(["[fd01:c::7]"] if six else [])):
+        assert "Directory listing" in answered(daemon, curl, f"http://{vip}:8000/")
+    daemon.wait(lambda: routes(namespace, ip) == sorted([*ranges, "198.51.100.7"]))
+    assert not l4lb(daemon, lambda part: True)["problems"] or not six
+    daemon.kill()
+    assert routes(namespace, ip) == sorted([*ranges, "198.51.100.7"])
     (daemon.services / "web.toml").write_text(service("web", 8001, "11.1.2.3:8000"))
     daemon.start()
-    (problem,) = l4lb(daemon, lambda part: bool(part["problems"]))["problems"]
-    assert problem["subject"] == "tcp/11.1.2.3:8000"
-    _, command, _ = problem["reason"].split("`")
-    assert command == "ip route add local 11.0.0.0/8 dev lo"
-    assert namespace.run(command.replace("ip ", f"{require_program('ip')} ", 1)).returncode == 0
-    l4lb(daemon, lambda part: not part["problems"])
+    daemon.until("/v1/status", lambda status: status["ready"])
+    daemon.wait(lambda: routes(namespace, ip) == sorted(ranges))
     assert "Directory listing" in answered(daemon, curl, "http://11.1.2.3:8000/")
+    assert "198.51.100.99" in namespace.run(f"{ip} route show table local").stdout
+    daemon.stop()
+    assert routes(namespace, ip) == sorted(ranges)
 
 
-def test_an_ipv6_address_that_the_host_was_given_is_served(daemon, namespace, require_program) -> None:
-    """A local route is not enough for IPv6, so the remedy is another one."""
-    ip, curl = require_program("ip"), require_program("curl")
-    if namespace.run(f"{ip} -6 route add local fd01:c::/64 dev lo").returncode:
-        pytest.skip("this kernel has no IPv6")
-    namespace.spawn("-m", "http.server", "--bind", "::1", "8001")
-    (daemon.services / "web.toml").write_text(service("web", 8001, "fd01:c::7:8000").replace("127.0.0.1", "::1"))
+def test_an_address_of_a_neighbour_is_refused(daemon, namespace, require_program) -> None:
+    """Neither a VIP nor a range takes an address from the network that this host is connected to."""
+    ip = require_program("ip")
+    for command in ("link add eth0 type veth peer name eth1", "link set eth0 up", "link set eth1 up"):
+        assert namespace.run(f"{ip} {command}").returncode == 0
+    assert namespace.run(f"{ip} address add 10.9.0.5/24 dev eth0").returncode == 0
+    daemon.config.write_text(CONFIG.replace("[ops]", 'named_vips = ["10.0.0.0-10.255.255.254"]\n[ops]'))
+    (daemon.services / "web.toml").write_text(
+        service("web", 8001, "10.9.0.7:8000") + service("own", 8001, "10.9.0.5:8000")
+    )
     daemon.start()
-    (problem,) = l4lb(daemon, lambda part: bool(part["problems"]))["problems"]
-    assert "give it one" in problem["reason"]
-    assert namespace.run(f"{ip} address add fd01:c::7/128 dev lo").returncode == 0
-    l4lb(daemon, lambda part: not part["problems"])
-    assert "Directory listing" in answered(daemon, curl, "http://[fd01:c::7]:8000/")
+    facts = l4lb(daemon, lambda part: len(part["problems"]) == 2)
+    assert {one["subject"] for one in facts["problems"]} == {
+        "l4lb.named_vips 10.0.0.0-10.255.255.254",
+        "tcp/10.9.0.7:8000",
+    }
+    assert all("10.9.0.0/24" in one["reason"] or "10.0.0.0/8" in one["reason"] for one in facts["problems"])
+    assert routes(namespace, ip) == []
+    daemon.until("/v1/vips", lambda rows: len(rows) == 2)
 
 
 CLIENT = """

@@ -60,6 +60,19 @@ def data_plane_contract(make: Callable[[], AbstractContextManager[Rig]], runs: C
                     assert await rig.plane.observe() == desired
 
         @runs
+        async def test_asked_for_some_keys_it_tells_of_these_alone(self) -> None:
+            """And of such a part it plans and applies as of the whole."""
+            with make() as rig:
+                for desired in (*rig.states, {}):
+                    for key in {**desired, **await rig.plane.observe()}:
+                        actual = await rig.plane.observe({key})
+                        assert actual.keys() <= {key}
+                        part = {key: desired[key]} if key in desired else {}
+                        await rig.plane.apply(rig.plane.plan(part, actual))
+                        assert await rig.plane.observe({key}) == part
+                    assert await rig.plane.observe() == desired
+
+        @runs
         async def test_applying_a_plan_again_changes_nothing(self) -> None:
             """A round that was cut short may be repeated."""
             with make() as rig:
