@@ -8,7 +8,7 @@ last listener a VIP's account is closed, and begins anew when it returns.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from dcosnet.l4lb.listener import Listener
 from dcosnet.l4lb.schedule import Schedule, Target
@@ -41,14 +41,24 @@ class Account:
                 self._former.add(target.tally)
         self._closed = flowing
 
+    @property
+    def used(self) -> bool:
+        """Whether anything was counted, or is about to be."""
+        return counted(self._former) or any(
+            counted(schedule.former) or any(map(_used, (*schedule.targets, *schedule.leaving)))
+            for schedule in (*self.open.values(), *self._closed)
+        )
+
     def sum(self, underway: Mapping[Target, tuple[int, int]]) -> tuple[Tally, int]:
         """All that was counted, with what open connections have moved; and the flows in flight."""
         self._settle()
         total, active = Tally(), 0
-        total.add(self._former)
+        if counted(self._former):
+            total.add(self._former)
         for schedule in (*self.open.values(), *self._closed):
-            total.add(schedule.former)
-            for target in _used((*schedule.targets, *schedule.leaving)):
+            if counted(schedule.former):
+                total.add(schedule.former)
+            for target in filter(_used, (*schedule.targets, *schedule.leaving)):
                 total.add(target.tally)
                 active += target.active
                 to_backend, to_client = underway.get(target, (0, 0))
@@ -77,6 +87,11 @@ class Ledger:
         """Those that are served; a live view."""
         return self._accounts.keys()
 
+    @property
+    def used(self) -> Collection[str]:
+        """Those for which anything was counted."""
+        return [vip for vip, account in self._accounts.items() if account.used]
+
     def opened(self, listener: Listener, vip: str, schedule: Schedule) -> None:
         """From now on a listener serves a VIP by a schedule; nothing new if it does."""
         before = self._vips.get(listener)
@@ -94,6 +109,10 @@ class Ledger:
             del self._accounts[vip]
 
 
-def _used(targets: Iterable[Target]) -> Iterable[Target]:
-    """Those with anything to add; most of ten thousand have nothing."""
-    return (target for target in targets if target.active or target.tally.flows or any(target.tally.failures.values()))
+def counted(tally: Tally) -> bool:
+    """Whether there was a flow or a failure."""
+    return bool(tally.flows) or any(tally.failures.values())
+
+
+def _used(target: Target) -> bool:
+    return bool(target.active) or counted(target.tally)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 from zope.interface import implementer
 
-from dcosnet.interfaces import IMetrics, ITraffic
+from dcosnet.interfaces import IMetrics
 from dcosnet.l4lb.desired import Desired
 from dcosnet.l4lb.listener import Listener, Service
 from dcosnet.l4lb.series import Series
 from dcosnet.l4lb.tcp import Proxy
+from dcosnet.l4lb.traffic import Traffic
 from dcosnet.l4lb.udp import Relay
 from dcosnet.l4lb.userspace import Userspace
 from dcosnet.model.metric import Metric, Sample
@@ -31,7 +32,7 @@ class L4lbMetrics:
         relay: Relay,
         plane: Userspace,
         reconciler: Reconciler,
-        traffic: ITraffic,
+        traffic: Traffic,
     ) -> None:
         self._desired = desired
         self._applied = applied
@@ -91,7 +92,7 @@ class L4lbMetrics:
         )
         yield Metric("dcosnet_l4lb_round_seconds", "Duration of a round.", "histogram", histograms=[({}, loop.seconds)])
         yield _counter("callback_errors_total", "Broken callbacks of the driver.", self._proxy.epoll.errors)
-        yield from self._series.collect(self._traffic.traffic())
+        yield from self._series.collect(self._traffic.traffic(self._traffic.used()))
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

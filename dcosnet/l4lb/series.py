@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterator, Mapping
 
 import attrs
 
-from dcosnet.l4lb.tally import CONNECT_BOUNDS
+from dcosnet.l4lb.tally import CONNECT_BOUNDS, Reason
 from dcosnet.model.metric import Histogram, Metric, Sample
 from dcosnet.model.traffic import Flows, VipTraffic
 from dcosnet.model.viplabels import vip_text
 
 # A scrape of so many costs the process some 50 ms; of VIPs, and again of backends.
 SERIES = 10_000
-# Of one VIP: the simple families, three reasons, two directions. Backends have
-# a histogram, too.
-_SIMPLE = 9
+# Of one VIP: each reason of failures, two directions, four more. Backends have a
+# histogram, too.
+_SIMPLE = 6 + len(Reason)
 _HISTOGRAM = len(CONNECT_BOUNDS) + 3
 
 _Labels = tuple[tuple[str, str], ...]

@@ -8,11 +8,11 @@ from zope.interface import implementer
 
 from dcosnet.interfaces import ITraffic
 from dcosnet.l4lb.desired import Desired
-from dcosnet.l4lb.ledger import Account, Ledger
+from dcosnet.l4lb.ledger import Account, Ledger, counted
 from dcosnet.l4lb.listener import Listener
 from dcosnet.l4lb.schedule import Target
 from dcosnet.l4lb.tally import CONNECT_BOUNDS, Tally
-from dcosnet.model.traffic import BackendTraffic, Flows, ListenerTraffic, Resting, VipTraffic
+from dcosnet.model.traffic import BackendTraffic, Flows, ListenerTraffic, Use, VipTraffic
 
 NOT_YET = "not applied yet"
 _NONE = Flows()
@@ -48,13 +48,20 @@ class Traffic:
         known = self._desired.vips
         return {key: self._vip(key, underway, now) for key in (known if vips is None else vips) if key in known}
 
+    def used(self) -> Collection[str]:
+        """The VIPs for which there was a flow or a failure; most of ten thousand have none."""
+        return self._ledger.used
+
     def _vip(self, key: str, underway: _Underway, now: float) -> VipTraffic:
         account = self._ledger[key] if key in self._ledger else Account()
         total, active = account.sum(underway)
+        wanted = self._desired.listeners(key)
+        # A name that moved is served for a while where it was.
+        listeners = (*wanted, *(one for one in account.open if one not in wanted))
         return VipTraffic(
             self._desired.vips[key].key,
             flows(total, active),
-            [self._listener(one, account, underway, now) for one in self._desired.listeners(key)],
+            [self._listener(one, account, underway, now) for one in listeners],
             self._desired.reasons(key),
         )
 
@@ -62,26 +69,27 @@ class Traffic:
         schedule = account.open.get(listener)
         if schedule is None:
             return ListenerTraffic(listener.protocol, listener.endpoint, self._problems.get(listener, NOT_YET))
-        moved = {target.tally: underway[target] for target in schedule.targets if target in underway}
-        return ListenerTraffic(
-            listener.protocol,
-            listener.endpoint,
-            self._problems.get(listener),
-            [
+        moved = {target.backend.endpoint: underway[target] for target in schedule.targets if target in underway}
+        backends = []
+        for state in schedule.tell(now):
+            endpoint = state.backend.endpoint
+            backends.append(
                 BackendTraffic(
-                    one.backend.endpoint,
-                    one.backend.weight,
-                    flows(one.tally, one.active, *moved.get(one.tally, (0, 0))),
-                    None if one.why is None else Resting(one.why, one.seconds),
+                    endpoint,
+                    state.backend.weight,
+                    flows(state.tally, state.active, *moved.get(endpoint, (0, 0))),
+                    Use(state.state.value),
+                    state.seconds,
+                    state.why,
+                    state.latency,
                 )
-                for one in schedule.tell(now)
-            ],
-        )
+            )
+        return ListenerTraffic(listener.protocol, listener.endpoint, self._problems.get(listener), backends)
 
 
 def flows(tally: Tally, active: int, to_backend: int = 0, to_client: int = 0) -> Flows:
     """A tally as a value, with flows in flight and the bytes that these have moved."""
-    if not (tally.flows or active or any(tally.failures.values())):
+    if not (active or counted(tally)):
         return _NONE
     return Flows(
         taken=tally.flows,

@@ -142,15 +142,16 @@ class Userspace:
         listener = change.listener
         there = self._open.get(listener)
         if isinstance(change, Listen | Serve):
+            vip = str(change.service.vip)
             if there is None:
                 there = _Open(change.service, self._listen(listener))
-                log.info("{listener} is served for {vip}", listener=str(listener), vip=str(change.service.vip))
+                log.info("{listener} is served for {vip}", listener=str(listener), vip=vip)
             elif there.service.vip != change.service.vip:
                 # What was counted so far is another VIP's, and so are the flows.
                 there.socket.schedule.update(())
                 there.socket.schedule = self._schedule()
-            self._ledger.opened(listener, str(change.service.vip), there.socket.schedule)
-            there.socket.schedule.notice = partial(_tell, str(change.service.vip))
+            there.socket.schedule.notice = partial(_tell, vip)
+            self._ledger.opened(listener, vip, there.socket.schedule)
             there.socket.schedule.update(change.service.backends)
             self._open[listener] = attrs.evolve(there, service=change.service)
         elif there is not None:

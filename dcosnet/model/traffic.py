@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from enum import StrEnum
 from itertools import zip_longest
 
 import attrs
@@ -75,22 +76,37 @@ class Flows:
         return out
 
 
-@attrs.frozen
-class Resting:
-    """Why a backend gets no share, or less than its own; `seconds` until it is tried again."""
+class Use(StrEnum):
+    """What a backend is used for."""
 
-    reason: str
-    seconds: float
+    IN_USE = "in_use"
+    RETURNING = "returning"
+    """It is new, or back from rest, and its share grows."""
+    SUSPECT = "suspect"
+    """It failed just now; others are tried first."""
+    RESTING = "resting"
+    """It failed or was slow again and again, and is used where nothing else is left."""
+    DRAINING = "draining"
+    """It gets no new flows, because its weight is zero."""
 
 
 @attrs.frozen
 class BackendTraffic:
-    """A backend as its listener uses it; `weight` is the one in effect, and 0 drains."""
+    """
+    A backend as its listener uses it; `weight` is the one in effect.
+
+    `seconds` is how long this use lasts yet, 0 where it does not end by itself;
+    `why` says what is held against one that rests or is suspect. `latency` is
+    the average connect time of late, in seconds; None without any.
+    """
 
     endpoint: Endpoint
     weight: int
     flows: Flows
-    resting: Resting | None = None
+    use: Use = Use.IN_USE
+    seconds: float = 0.0
+    why: str | None = None
+    latency: float | None = None
 
 
 @attrs.frozen
@@ -106,7 +122,7 @@ class ListenerTraffic:
 @attrs.frozen
 class VipTraffic:
     """
-    A VIP on this node.
+    A VIP on this node, with its listeners; more than one for each family of addresses while its name moves.
 
     `total` has also what backends and listeners counted that are gone, so that
     its counts do not go backwards while the VIP is there. `problems` are what is
@@ -118,7 +134,13 @@ class VipTraffic:
     listeners: Sequence[ListenerTraffic] = ()
     problems: Sequence[str] = ()
 
-    def backends(self) -> Iterator[BackendTraffic]:
-        """Of all listeners; each family of addresses has one listener, so none comes twice."""
+    def backends(self) -> Collection[BackendTraffic]:
+        """Of all listeners; of one that several have, the flows are added up."""
+        out: dict[Endpoint, BackendTraffic] = {}
         for listener in self.listeners:
-            yield from listener.backends
+            for backend in listener.backends:
+                first = out.get(backend.endpoint)
+                out[backend.endpoint] = (
+                    backend if first is None else attrs.evolve(first, flows=first.flows + backend.flows)
+                )
+        return out.values()

@@ -238,8 +238,8 @@ def _backend(
         told.append(_marked("dim", f"weight {backend.weight}"))
     if fares is not None and fares.flows.active:
         told.append(_marked("dim", f"{fares.flows.active} in flight"))
-    if fares is not None and fares.resting is not None:
-        told.append(_marked("bad", f"{fares.resting.reason}, for {duration(fares.resting.seconds)}"))
+    if fares is not None and fares.why is not None:
+        told.append(_marked("bad", f"{fares.use} for {duration(fares.seconds)}: {fares.why}"))
     return _join(told)
 
 

@@ -35,7 +35,7 @@ COUNTS = {
     "idle_closed": 4,
     "connect": {"bounds": [0.001, 0.1], "counts": [6, 1, 0], "seconds": 0.014},
 }
-REST = {"reason": "five failures", "seconds": 72.5}
+REST = {"use": "resting", "seconds": 72.5, "why": "five failures"}
 VIP = {
     "vip": "web.shop.l4lb.thisdcos.directory:8000",
     "protocol": "tcp",
@@ -48,8 +48,8 @@ VIP = {
     "problems": [],
     "total": COUNTS,
     "backend": [
-        {"ip": "127.0.0.1", "port": 8001, "weight": 1, "draining": False, "resting": REST, "counts": COUNTS},
-        {"ip": "::1", "port": 8002, "weight": 0, "draining": True, "resting": None, "counts": None},
+        {"ip": "127.0.0.1", "port": 8001, "weight": 1, "draining": False, "counts": COUNTS} | REST,
+        {"ip": "::1", "port": 8002, "weight": 0, "draining": True, "use": "draining", "counts": None},
     ],
 }
 TASK = {
@@ -134,8 +134,8 @@ def test_vips_show_the_counts_of_each_backend(run: Run, daemon: FakeDaemon) -> N
     assert daemon.asked()[1] == "/v1/vips?detail&name=web.sh%3Fp"
     assert ["|".join(re.split("  +", line)[2:]) for line in lines] == [
         "BACKEND|WEIGHT|STATE|ACTIVE|CONNECTIONS|FAILURES|RETRIES|IN|OUT|IDLE ENDED|CONNECT",
-        "127.0.0.1:8001|1|rests 1m12s: five failures|2|7|3 (refused 3)|1|999B|2.5MB|4|2.00ms",
-        "[::1]:8002|0|drains|0|0|0|0|0B|0B|0|-",
+        "127.0.0.1:8001|1|resting 1m12s: five failures|2|7|3 (refused 3)|1|999B|2.5MB|4|2.00ms",
+        "[::1]:8002|0|draining|0|0|0|0|0B|0B|0|-",
     ]
 
 

@@ -10,7 +10,7 @@ from dcosnet.l4lb.outliers import REST, ROW
 from dcosnet.l4lb.schedule import Pick, Schedule
 from dcosnet.l4lb.tally import Reason
 from dcosnet.l4lb.traffic import Traffic
-from dcosnet.model.traffic import Resting
+from dcosnet.model.traffic import Use
 from dcosnet.model.vip import Vip
 
 from .rig import backend, listener, service
@@ -36,6 +36,9 @@ def test_each_backend_tells_whether_it_rests_and_why_and_what_moved() -> None:
     schedule.worked(good, 100.0, 0.001)
     moved[good] = (3, 4)
     told = list(traffic.traffic()[str(key)].backends())
-    assert [one.resting for one in told] == [Resting("5 in a row: refused", REST - 10.0), None]
+    assert [(one.use, one.seconds, one.why) for one in told] == [
+        (Use.RESTING, REST - 10.0, "5 in a row: refused"),
+        (Use.IN_USE, 0.0, None),
+    ]
     assert [one.flows.failures["refused"] for one in told] == [ROW, 0]
     assert (told[1].flows.to_backend, told[1].flows.to_client) == (3, 4)

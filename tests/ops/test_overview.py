@@ -22,7 +22,7 @@ from dcosnet.model.provenance import Provenance
 from dcosnet.model.snapshot import Owned
 from dcosnet.model.stamp import Stamp
 from dcosnet.model.task import Port, Task, TaskId
-from dcosnet.model.traffic import BackendTraffic, Flows, ListenerTraffic, Resting, VipTraffic
+from dcosnet.model.traffic import BackendTraffic, Flows, ListenerTraffic, Use, VipTraffic
 from dcosnet.model.vip import Backend, Vip, VipKey
 from dcosnet.model.zone import Zone
 from dcosnet.ops.overview import CONTENT_SECURITY_POLICY, ROWS_MAX, Overview, ShownVip, duration, page
@@ -158,7 +158,7 @@ def test_a_vip_shows_what_is_in_flight_and_who_rests(toolbox, shop) -> None:
                 None,
                 [
                     BackendTraffic(first.endpoint, 1, Flows(active=4)),
-                    BackendTraffic(second.endpoint, 0, Flows(), Resting("five failures", 65)),
+                    BackendTraffic(second.endpoint, 0, Flows(), Use.RESTING, 65, "five failures"),
                 ],
             ),
             ListenerTraffic(Protocol.TCP, Endpoint(HOST, 1), "Permission denied"),
@@ -169,7 +169,7 @@ def test_a_vip_shows_what_is_in_flight_and_who_rests(toolbox, shop) -> None:
     text = Reading(page(Overview(toolbox.node, 0.0, {}, vips=[shown]))).text
     for told in (
         "127.0.0.1:8001 4 in flight",
-        "127.0.0.1:8002 draining five failures, for 1m 5s",
+        "127.0.0.1:8002 draining resting for 1m 5s: five failures",
         "10.0.0.1:1: Permission denied",
         "all addresses are taken",
         "9",

@@ -15,7 +15,7 @@ from dcosnet.interfaces import IMembership, IRestResource, ITaskSource, ITraffic
 from dcosnet.model.facts import Problem, SourceStatus
 from dcosnet.model.metric import Histogram, Metric, Sample
 from dcosnet.model.net import Endpoint, Protocol
-from dcosnet.model.traffic import BackendTraffic, Flows, ListenerTraffic, Resting, VipTraffic
+from dcosnet.model.traffic import BackendTraffic, Flows, ListenerTraffic, Use, VipTraffic
 from dcosnet.ops.connections import Bounded
 from dcosnet.ops.counts import OpsMetrics
 from dcosnet.ops.http import Counts, encode
@@ -118,7 +118,8 @@ def test_vips_tell_more_when_asked(resources) -> None:
     first, second = body(resources, "/v1/vips", detail="")
     assert first["address"] == ["127.11.3.4", "fd01:c::9"]
     assert first["backend"][0] == {
-        "ip": "127.0.0.1", "port": 8001, "weight": 1, "draining": False, "resting": None, "counts": None,
+        "ip": "127.0.0.1", "port": 8001, "weight": 1, "draining": False, "use": None, "seconds": 0, "why": None,
+        "latency_seconds": None, "counts": None,
     }  # fmt: skip
     assert (first["backend"][1]["weight"], first["backend"][1]["draining"]) == (0, True)
     assert (first["state"], first["listeners"]) == ("none", [])
@@ -135,8 +136,8 @@ BUSY = Flows(
 def carry(shop: SimpleNamespace, problem: str | None = None) -> None:
     """Let the plane serve the named VIP: one backend is busy and rests, the other had no flow yet."""
     backends = (
-        BackendTraffic(Endpoint(HOST, 8001), 1, BUSY, Resting("five failures", 12.5)),
-        BackendTraffic(Endpoint(HOST, 8002), 0, Flows()),
+        BackendTraffic(Endpoint(HOST, 8001), 1, BUSY, Use.RESTING, 12.5, "five failures", 0.0025),
+        BackendTraffic(Endpoint(HOST, 8002), 0, Flows(), Use.DRAINING),
     )
     listeners = [ListenerTraffic(Protocol.TCP, Endpoint(ip_address("127.11.3.4"), 8000), None, backends)]
     if problem is not None:
@@ -151,7 +152,8 @@ def test_vips_tell_what_this_node_counted(resources, shop: SimpleNamespace) -> N
     assert first["state"] == "served"
     assert first["listeners"] == [{"address": "127.11.3.4", "port": 8000, "problem": None}]
     busy, idle = first["backend"]
-    assert busy["resting"] == {"reason": "five failures", "seconds": 12.5}
+    assert (busy["use"], busy["seconds"], busy["why"]) == ("resting", 12.5, "five failures")
+    assert (busy["latency_seconds"], idle["use"]) == (0.0025, "draining")
     assert busy["counts"] == {
         "connections": 7,
         "active": 2,

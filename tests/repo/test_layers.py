@@ -28,6 +28,8 @@ SHELLS_BY_PATH = frozenset(
         "kv.copier",
         "kv.copies",
         "kv.log",
+        "l4lb.connection",
+        "l4lb.idle",
         "gossip.addressbook",
         "gossip.membership",
         "l4lb.homes",

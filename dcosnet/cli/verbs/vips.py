@@ -200,15 +200,16 @@ def _endpoint(one: Mapping[str, Any]) -> str:
 
 def _backend(backend: Mapping[str, Any]) -> str:
     weight = "" if backend["weight"] == 1 else f"*{backend['weight']}"
-    state = "(drains)" if backend["draining"] else f"{weight}(rests)" if backend["resting"] else weight
-    return _endpoint(backend) + state
+    use = "drains" if backend["draining"] else {"resting": "rests", "suspect": "failed"}.get(backend["use"])
+    return _endpoint(backend) + (weight if use is None else f"({use})")
 
 
-def _fares(backend: Mapping[str, Any]) -> str:
-    rest = backend["resting"]
-    if rest is not None:
-        return f"rests {Duration(float(int(rest['seconds']))).text}: {rest['reason']}"
-    return "drains" if backend["draining"] else "ok"
+def _fares(backend: Mapping[str, Any]) -> str | None:
+    if backend["draining"] or backend["use"] is None:
+        return "draining" if backend["draining"] else None
+    left = f" {Duration(float(int(backend['seconds']))).text}" if backend["seconds"] >= 1 else ""
+    why = "" if backend["why"] is None else f": {backend['why']}"
+    return f"{backend['use']}{left}{why}"
 
 
 def _failures(counts: Mapping[str, Any]) -> str:

@@ -110,16 +110,22 @@ def _told(vip: Vip) -> dict[str, Any]:
 
 
 def _backend(backend: Backend, traffic: BackendTraffic | None) -> Mapping[str, Any]:
-    """`weight` is what is wanted; counts are null of one that had no flow, which of most is so."""
-    used = traffic is not None and traffic.flows.used
-    resting = None if traffic is None else traffic.resting
-    return {
+    """`weight` is what is wanted; `use` is null where no plane here has it, `counts` of one that had no flow."""
+    told: dict[str, Any] = {
         "ip": str(backend.address),
         "port": backend.port,
         "weight": backend.weight,
         "draining": backend.draining,
-        "resting": None if resting is None else {"reason": resting.reason, "seconds": round(resting.seconds, 3)},
-        "counts": told_flows(traffic.flows) if traffic is not None and used else None,
+    }
+    if traffic is None:
+        return {**told, "use": None, "seconds": 0, "why": None, "latency_seconds": None, "counts": None}
+    return {
+        **told,
+        "use": traffic.use,
+        "seconds": round(traffic.seconds, 3),
+        "why": traffic.why,
+        "latency_seconds": None if traffic.latency is None else round(traffic.latency, 6),
+        "counts": told_flows(traffic.flows) if traffic.flows.used else None,
     }
 
 
