@@ -131,7 +131,7 @@ class Addresses:
 
     def _crosses(self, freed: set[Address]) -> bool:
         """Whether a displaced name would have stopped at one of these addresses."""
-        size = len(self._range)
+        size = self._range.size
         for address in map(int, freed):
             for path in self._displaced.values():
                 if path is None or (address - path[0]) % size < path[1]:
@@ -152,7 +152,7 @@ class Addresses:
         found = self._range.free(claim.text, self._taken)
         if displaced:
             first = int(address)
-            self._displaced[name] = None if found is None else (first, (int(found) - first) % len(self._range))
+            self._displaced[name] = None if found is None else (first, (int(found) - first) % self._range.size)
         if found is not None:
             self._given[name] = found
             self._taken.add(found)

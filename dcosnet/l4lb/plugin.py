@@ -13,7 +13,7 @@ import msgspec
 
 from dcosnet.config.fields import Duration, IpRange
 from dcosnet.errors import ConfigError, ConfigErrors
-from dcosnet.interfaces import IMetrics, IToolbox, IViews, IZone, Part
+from dcosnet.interfaces import IMetrics, IToolbox, ITraffic, IViews, IZone, Part
 from dcosnet.io.activation import take
 from dcosnet.io.epoll import InnerEpoll
 from dcosnet.io.notify import Notifier
@@ -21,6 +21,7 @@ from dcosnet.l4lb.counts import Counts
 from dcosnet.l4lb.desired import Desired
 from dcosnet.l4lb.flows import Flows
 from dcosnet.l4lb.homes import Homes
+from dcosnet.l4lb.ledger import Ledger
 from dcosnet.l4lb.listener import Listener, Service
 from dcosnet.l4lb.metrics import L4lbMetrics
 from dcosnet.l4lb.planes import ABILITIES, Plane, choose, lacking
@@ -28,6 +29,7 @@ from dcosnet.l4lb.schedule import Pick, Schedule
 from dcosnet.l4lb.service import Balancer
 from dcosnet.l4lb.sockets import PREFIX, Sockets
 from dcosnet.l4lb.tcp import Limits, Proxy
+from dcosnet.l4lb.traffic import Traffic
 from dcosnet.l4lb.udp import Flow, Relay
 from dcosnet.l4lb.userspace import Userspace
 from dcosnet.model.cell import Cell
@@ -39,8 +41,8 @@ NAMED_VIPS = (
     IpRange(IPv6Address("fd01:c::"), IPv6Address("fd01:c::ffff:ffff:ffff:ffff")),
 )
 
-# Descriptors that the rest of the process needs: DNS, HTTP, files, peers.
-_RESERVED = 256
+# Descriptors that the rest of the process needs: DNS, HTTP, files, peers, pipes.
+_RESERVED = 384
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +59,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """After which a UDP flow without datagrams ends."""
     max_connections: int = 16384
     """TCP connections open at a time; less where the limit of open files is lower."""
+    max_connections_per_vip: int | None = None
+    """The same for each VIP port."""
+    idle_timeout: Duration | None = None
+    """After which a TCP connection that moved nothing is ended; never, when it is not given."""
     max_udp_flows: int = 4096
 
 
@@ -75,13 +81,20 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
     counts = Counts()
     epoll = InnerEpoll(toolbox.reactor)
     connections, flow_limit = _within_descriptors(settings)
-    proxy = Proxy(epoll, toolbox.reactor, Limits(connections, float(settings.connect_timeout)), counts)
+    limits = Limits(
+        connections,
+        float(settings.connect_timeout),
+        per_vip=settings.max_connections_per_vip,
+        idle_timeout=None if settings.idle_timeout is None else float(settings.idle_timeout),
+    )
+    proxy = Proxy(epoll, toolbox.reactor, limits, counts)
     flows: Flows[Flow] = Flows(float(settings.udp_idle), flow_limit)
     relay = Relay(epoll, toolbox.reactor, flows, counts)
     homes = Homes(settings.named_vips, change=settings.routes)
     notifier = Notifier(os.environ, toolbox.reactor)
     sockets = Sockets(notifier)
-    plane = Userspace(proxy, relay, partial(Schedule, Pick(settings.pick), toolbox.rng), homes, sockets)
+    ledger = Ledger()
+    plane = Userspace(proxy, relay, partial(Schedule, Pick(settings.pick), toolbox.rng), homes, sockets, ledger)
     desired = Desired(settings.named_vips)
 
     def reconciler(
@@ -98,8 +111,18 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
             round_ended=ended,
         )
 
-    balancer = Balancer(views, desired, plane, epoll, toolbox.later, reconciler, lambda: sockets.inherit(take(PREFIX)))
-    metrics = L4lbMetrics(desired, lambda: balancer.applied.value, proxy, relay, plane, balancer.reconciler)
+    balancer = Balancer(
+        views,
+        desired,
+        plane,
+        epoll,
+        toolbox.later,
+        reconciler,
+        lambda: sockets.inherit(take(PREFIX)),
+        toolbox.reactor,
+    )
+    traffic = Traffic(desired, ledger, plane.problems, proxy.underway, toolbox.reactor.seconds)
+    metrics = L4lbMetrics(desired, lambda: balancer.applied.value, proxy, relay, plane, balancer.reconciler, traffic)
 
     def describe() -> Mapping[str, Any]:
         found = [(f"l4lb.{setting}", reason) for setting, reason in lacking(_asked(settings), choice.plane)]
@@ -119,7 +142,7 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
 
     return Part(
         balancer,
-        contributes=((IZone, balancer), (IMetrics, metrics)),
+        contributes=((IZone, balancer), (IMetrics, metrics), (ITraffic, traffic)),
         ready=balancer.not_ready,
         describe=describe,
     )
@@ -150,9 +173,11 @@ def _check(settings: Settings) -> None:
         ("connect_timeout", settings.connect_timeout),
         ("udp_idle", settings.udp_idle),
         ("max_connections", settings.max_connections),
+        ("max_connections_per_vip", settings.max_connections_per_vip),
+        ("idle_timeout", settings.idle_timeout),
         ("max_udp_flows", settings.max_udp_flows),
     ):
-        if value <= 0:
+        if value is not None and value <= 0:
             problems.append(ConfigError(f"l4lb.{name}", "must be more than nothing"))
     if problems:
         raise ConfigErrors(problems)

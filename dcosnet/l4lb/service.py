@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from dcosnet.interfaces import IViews, IZone
@@ -18,12 +19,16 @@ from dcosnet.io.epoll import InnerEpoll
 from dcosnet.l4lb.desired import Desired
 from dcosnet.l4lb.listener import Listener
 from dcosnet.l4lb.listener import Service as VipService
+from dcosnet.l4lb.moving import Moving
 from dcosnet.l4lb.userspace import Userspace
 from dcosnet.l4lb.zone import NOT_APPLIED, VipZone
 from dcosnet.model.cell import Cell, Changed, Later
 from dcosnet.model.vip import Vip
 from dcosnet.model.zone import Zone
 from dcosnet.reconcile.service import Reconciler
+
+LINGER = 10.0
+"""Seconds that a name's former address is served on: twice the TTL of its records."""
 
 
 @implementer(IZone)
@@ -47,6 +52,7 @@ class Balancer(Service):
             [Cell[Mapping[Listener, VipService]], Cell[Mapping[Listener, VipService]], Callable[[], None]], Reconciler
         ],
         inherit: Callable[[], None],
+        clock: IReactorTime,
     ) -> None:
         self.setName("l4lb")
         self._views = views
@@ -54,6 +60,9 @@ class Balancer(Service):
         self._plane = plane
         self._epoll = epoll
         self._inherit = inherit
+        self._clock = clock
+        self._moving = Moving(LINGER)
+        self._timer: IDelayedCall | None = None
         self._wanted: Cell[Mapping[Listener, VipService]] = Cell({}, later)
         self.applied: Cell[Mapping[Listener, VipService]] = Cell({}, later)
         self.reconciler = reconciler(self._wanted, self.applied, self._round_ended)
@@ -83,6 +92,9 @@ class Balancer(Service):
         super().stopService()
         for unsubscribe in self._unsubscribe:
             unsubscribe()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         stopped: Deferred[None] = maybeDeferred(self.reconciler.stopService)
         return stopped.addCallback(self._close)
 
@@ -95,13 +107,26 @@ class Balancer(Service):
         return None if self._applied_once else NOT_APPLIED
 
     def _take_vips(self, vips: Mapping[str, Vip], changed: Changed) -> None:
+        before = self._desired.services
         listeners = self._desired.update(vips, changed)
-        self._wanted.publish(self._desired.services, listeners)
-        self._plane.forget(self._desired.services)
+        self._want(listeners | self._moving.take(before, self._desired.services, listeners, self._clock.seconds()))
         if not self._heard:
             # Only now: a round before it would take what another run left for unwanted.
             self._heard = True
             self.reconciler.startService()
+
+    def _want(self, changed: frozenset[Listener]) -> None:
+        services, kept = self._desired.services, self._moving.kept
+        self._wanted.publish({**services, **kept} if kept else services, changed)
+        self._plane.forget(self._wanted.value)
+        due = self._moving.due()
+        if self._timer is None and due is not None:
+            self._timer = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._expire)
+
+    def _expire(self) -> None:
+        """Give up the old listeners of names that moved long enough ago."""
+        self._timer = None
+        self._want(self._moving.expire(self._clock.seconds()))
 
     def _take_unsynced(self, reason: str | None, _changed: Changed) -> None:
         self._sure = False

@@ -27,7 +27,9 @@ class AddressRange:
     def __contains__(self, address: Address) -> bool:
         return address.version == self.first.version and int(self.first) <= int(address) <= int(self.last)
 
-    def __len__(self) -> int:
+    @property
+    def size(self) -> int:
+        """How many addresses there are; more than len() may tell in IPv6."""
         return int(self.last) - int(self.first) + 1
 
     def __str__(self) -> str:

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from ipaddress import ip_address
 from random import Random
+from typing import Any
 
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime
 from twisted.internet.protocol import ClientFactory, DatagramProtocol, Protocol
 from zope.interface import implementer
 
-from dcosnet.io import mmsg
 from dcosnet.io.epoll import InnerEpoll
+from dcosnet.io.mmsg import Batch, batch
 from dcosnet.io.notify import Notifier
 from dcosnet.l4lb.counts import Counts
 from dcosnet.l4lb.flows import Flows
 from dcosnet.l4lb.homes import Homes
+from dcosnet.l4lb.ledger import Ledger
 from dcosnet.l4lb.listener import Listener, Service
 from dcosnet.l4lb.schedule import Pick, Schedule
 from dcosnet.l4lb.sockets import Sockets
@@ -66,19 +68,22 @@ class Plane:
         connect_timeout: float = 5.0,
         udp_idle: float = 60.0,
         udp_flows: int = 100,
-        clock=reactor,
-        make_batch=mmsg.batch,
+        clock: IReactorTime = reactor,
+        make_batch: Callable[[int], Batch] = batch,
+        **limits: Any,
     ) -> None:
         self.counts = Counts()
         self.epoll = InnerEpoll(reactor)
-        self.proxy = Proxy(self.epoll, reactor, Limits(connections, connect_timeout), self.counts)
+        self.proxy = Proxy(self.epoll, clock, Limits(connections, connect_timeout, **limits), self.counts)
         self.relay = Relay(self.epoll, clock, Flows(udp_idle, udp_flows), self.counts, make_batch)
+        self.ledger = Ledger()
         self.plane = Userspace(
             self.proxy,
             self.relay,
             partial(Schedule, Pick.ROUND_ROBIN, Random(1)),
             Homes((), change=False),
             Sockets(Notifier({}, reactor)),
+            self.ledger,
         )
         self.epoll.start()
 
@@ -96,7 +101,7 @@ class Plane:
 
 
 @contextmanager
-def open_plane(**options) -> Iterator[Plane]:
+def open_plane(**options: Any) -> Iterator[Plane]:
     made = Plane(**options)
     try:
         yield made

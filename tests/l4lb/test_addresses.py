@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcosnet.l4lb.addresses import Addresses, Claim, VipName
-from dcosnet.model.addressing import AddressRange
+from dcosnet.model.addressing import AddressRange, parse_range
 from dcosnet.model.stamp import Stamp
 
 # So small that names collide, wrap round and run out.
@@ -69,8 +69,21 @@ def test_names_without_collisions_are_never_assigned_anew() -> None:
     wide = AddressRange(IPv4Address("11.0.0.0"), IPv4Address("11.255.255.254"))
     table = Addresses(wide)
     many = {VipName(f"n{i}", "f"): Claim(f"n{i}.f", Stamp(i % 7, i, "node")) for i in range(500)}
-    table.update(many, ())
+    table.update(many, frozenset())
     for name in many:
-        table.update({name: None}, ())
+        table.update({name: None}, frozenset())
     assert table.recomputed == 0
     assert not table.given
+
+
+def test_a_range_of_ipv6_is_wider_than_len_can_tell() -> None:
+    """A name that had to step aside, and one that it stepped aside for and that ends."""
+    wide = parse_range("fd01:c::-fd01:c::ffff:ffff:ffff:ffff")
+    table = Addresses(wide)
+    one, two = VipName("one", "f"), VipName("two", "f")
+    first = wide.start("one.f")
+    table.update({one: Claim("one.f", Stamp(1, 0, "n")), two: Claim("one.f", Stamp(2, 0, "n"))}, frozenset())
+    assert table.given == {one: first, two: first + 1}
+    assert table.update({one: None}, frozenset()) == {one, two}
+    assert table.given == {two: first}
+    assert wide.size == 1 << 64

@@ -28,6 +28,8 @@ SHELLS_BY_PATH = frozenset(
         "kv.copier",
         "kv.copies",
         "kv.log",
+        "l4lb.connection",
+        "l4lb.idle",
         "gossip.addressbook",
         "gossip.membership",
         "l4lb.homes",
@@ -38,6 +40,7 @@ SHELLS_BY_PATH = frozenset(
         "sources.mesos.pause",
         "sources.mesos.polled",
         "sources.mesos.stream",
+        "views.drains",
     }
 )
 CORES_BY_PATH = frozenset({"sources.files.checks"})  # and the reverse

@@ -28,6 +28,10 @@ def command(session: Session, context: click.Context) -> None:
             ["PART", "READY", "LISTENS", "REASON"],
             [[name, part["ready"], part["facts"].get("listen"), part["reason"]] for name, part in parts],
         )
+        for name, facts in ((name, part["facts"]) for name, part in parts):
+            if "plane" in facts:
+                able = ", ".join(facts["able"])
+                click.echo(printable(f"{name}: plane {facts['plane']}, {facts['reason']}; able: {able}"))
         for name, problem in problems:
             click.echo(printable(f"{name}: {problem['subject']}: {problem['reason']}"))
     if problems or not status["ready"]:
