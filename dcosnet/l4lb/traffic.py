@@ -55,10 +55,13 @@ class Traffic:
     def _vip(self, key: str, underway: _Underway, now: float) -> VipTraffic:
         account = self._ledger[key] if key in self._ledger else Account()
         total, active = account.sum(underway)
+        wanted = self._desired.listeners(key)
+        # A name that moved is served for a while where it was.
+        listeners = (*wanted, *(one for one in account.open if one not in wanted))
         return VipTraffic(
             self._desired.vips[key].key,
             flows(total, active),
-            [self._listener(one, account, underway, now) for one in self._desired.listeners(key)],
+            [self._listener(one, account, underway, now) for one in listeners],
             self._desired.reasons(key),
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from itertools import zip_longest
 
@@ -122,7 +122,7 @@ class ListenerTraffic:
 @attrs.frozen
 class VipTraffic:
     """
-    A VIP on this node.
+    A VIP on this node, with its listeners; more than one for each family of addresses while its name moves.
 
     `total` has also what backends and listeners counted that are gone, so that
     its counts do not go backwards while the VIP is there. `problems` are what is
@@ -134,7 +134,13 @@ class VipTraffic:
     listeners: Sequence[ListenerTraffic] = ()
     problems: Sequence[str] = ()
 
-    def backends(self) -> Iterator[BackendTraffic]:
-        """Of all listeners; each family of addresses has one listener, so none comes twice."""
+    def backends(self) -> Collection[BackendTraffic]:
+        """Of all listeners; of one that several have, the flows are added up."""
+        out: dict[Endpoint, BackendTraffic] = {}
         for listener in self.listeners:
-            yield from listener.backends
+            for backend in listener.backends:
+                first = out.get(backend.endpoint)
+                out[backend.endpoint] = (
+                    backend if first is None else attrs.evolve(first, flows=first.flows + backend.flows)
+                )
+        return out.values()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from ipaddress import ip_address
@@ -18,8 +18,8 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime
 from twisted.internet.protocol import ClientFactory, DatagramProtocol, Protocol
 from zope.interface import implementer
 
+from dcosnet.io import mmsg
 from dcosnet.io.epoll import InnerEpoll
-from dcosnet.io.mmsg import Batch, batch
 from dcosnet.io.notify import Notifier
 from dcosnet.l4lb.counts import Counts
 from dcosnet.l4lb.flows import Flows
@@ -69,7 +69,7 @@ class Plane:
         udp_idle: float = 60.0,
         udp_flows: int = 100,
         clock: IReactorTime = reactor,
-        make_batch: Callable[[int], Batch] = batch,
+        make_batch: Any = mmsg.batch,
         **limits: Any,
     ) -> None:
         self.counts = Counts()

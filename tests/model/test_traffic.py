@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcosnet.model.traffic import Flows
+from dcosnet.model.net import Endpoint, Protocol
+from dcosnet.model.traffic import BackendTraffic, Flows, ListenerTraffic, VipTraffic
+from dcosnet.model.vip import VipKey
 
 counts = st.integers(0, 1000)
 flows = st.builds(
@@ -42,3 +46,16 @@ def test_the_histogram_has_the_connects(one: Flows) -> None:
     histogram = one.histogram
     assert (histogram.bounds, tuple(histogram.counts), histogram.sum) == (one.bounds, one.connects, one.connect_seconds)
     assert histogram.count == sum(one.connects)
+
+
+def test_a_backend_of_two_listeners_is_told_once() -> None:
+    """While a name moves both its addresses are served."""
+    home, other = (Endpoint(ip_address("10.0.0.1"), port) for port in (1, 2))
+    listeners = [
+        ListenerTraffic(
+            Protocol.TCP, other, None, [BackendTraffic(home, 1, Flows(taken=1)), BackendTraffic(other, 1, Flows())]
+        ),
+        ListenerTraffic(Protocol.TCP, home, None, [BackendTraffic(home, 0, Flows(taken=2))]),
+    ]
+    traffic = VipTraffic(VipKey(Protocol.TCP, 80, name="web", framework="shop"), Flows(), listeners)
+    assert [(one.endpoint, one.weight, one.flows.taken) for one in traffic.backends()] == [(home, 1, 3), (other, 1, 0)]
