@@ -13,7 +13,6 @@ Datagrams are taken in batches, and those of one flow are sent on with one call.
 from __future__ import annotations
 
 import errno
-import select
 import socket
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +21,7 @@ from socket import SocketType
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from dcosnet.io import mmsg
-from dcosnet.io.epoll import READ, InnerEpoll
+from dcosnet.io.epoll import ERROR, READ, InnerEpoll
 from dcosnet.io.mmsg import Batch, Sender
 from dcosnet.l4lb.counts import Counts
 from dcosnet.l4lb.flows import Flows
@@ -250,7 +249,7 @@ class Flow:
             self._sent(slots, now)
         else:
             self._sent(slots[:sent], now)
-            self._hindered(slots[sent:], _queued(self._socket), now)
+            self._hindered(slots[sent:], None, now)
 
     def _sent(self, slots: Sequence[int], now: float) -> None:
         """Count what the system took; keep the last of it for the case that the backend turns out to be gone."""
@@ -268,6 +267,9 @@ class Flow:
     def _hindered(self, slots: Sequence[int], number: int | None, now: float) -> None:
         """Go on with slots of which the first was not taken: elsewhere if the backend is gone, else without it."""
         batch = self._listener.batch
+        if number not in MOVES:
+            # The reason was not told, or that of a packet filter hides what the filter sent.
+            number = _queued(self._socket) or number
         reason = MOVES.get(number)
         if reason is not None:
             self._move(reason, [batch.data(slot).tobytes() for slot in slots], now)
@@ -297,7 +299,7 @@ class Flow:
         except OSError as error:
             count, number = 0, error.errno
         if not count:
-            if mask & select.EPOLLERR:
+            if mask & ERROR:
                 number = _queued(self._socket) or number
             reason = MOVES.get(number)
             if reason is not None:

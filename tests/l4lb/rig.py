@@ -101,7 +101,7 @@ class Plane:
 
 
 @contextmanager
-def open_plane(**options) -> Iterator[Plane]:
+def open_plane(**options: Any) -> Iterator[Plane]:
     made = Plane(**options)
     try:
         yield made

@@ -387,6 +387,21 @@ def test_what_is_sent_again_is_bounded_in_number_size_and_age(world) -> None:
     assert port in world.targets(vip)
 
 
+def test_what_is_old_is_not_sent_again(world) -> None:
+    one, other = world.backend(None), world.backend(None)
+    client = world.client(world.serve(one, other))
+    client.send(b"old")
+    world.pump()
+    world.clock.advance(KEPT_SECONDS / 2)
+    client.send(b"young")
+    (first,) = (found for found, data in world.pump().items() if data)
+    world.clock.advance(KEPT_SECONDS / 2 + 1)
+    first.close()
+    client.send(b"new")
+    (got,) = (data for data in world.pump().values() if data)
+    assert got == [b"young", b"new"]
+
+
 def test_silence_moves_no_flow(world) -> None:
     """There are services that never answer, such as syslog."""
     one, other = world.backend(None), world.backend(None)
@@ -542,6 +557,23 @@ def test_the_queue_of_errors_is_emptied(kind) -> None:
         assert udp._queued(sock) == errno.ECONNREFUSED
         assert udp._queued(sock) is None
         assert not select.select([sock], [], [], 0)[0]
+
+
+def test_an_error_that_only_the_queue_still_tells_moves_a_flow(world) -> None:
+    """As when a call for several datagrams took it without telling; epoll would tell of it for ever."""
+    one, other = world.backend(None), world.backend(None)
+    client = world.client(world.serve(one, other))
+    client.send(b"1")
+    (first,) = (found for found, data in world.pump().items() if data)
+    (second,) = {one, other} - {first}
+    (flow,) = world.plane.relay.flows._order
+    first.close()
+    flow._socket.send(b"taken")
+    assert flow._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
+    for _ in range(3):
+        world.plane.epoll.doRead()
+    assert [data for data, _ in drained(second)] == [b"1"]
+    assert world.counts.retries == 1
 
 
 def test_a_removed_backend_is_left_at_the_next_datagram_and_its_last_replies_pass(world) -> None:
