@@ -49,6 +49,11 @@ class Account:
             for schedule in (*self.open.values(), *self._closed)
         )
 
+    @property
+    def backends(self) -> int:
+        """How many backends of open listeners anything was counted of."""
+        return sum(1 for schedule in self.open.values() for _ in filter(_used, schedule.targets))
+
     def sum(self, underway: Mapping[Target, tuple[int, int]]) -> tuple[Tally, int]:
         """All that was counted, with what open connections have moved; and the flows in flight."""
         self._settle()
@@ -87,10 +92,9 @@ class Ledger:
         """Those that are served; a live view."""
         return self._accounts.keys()
 
-    @property
-    def used(self) -> Collection[str]:
-        """Those for which anything was counted."""
-        return [vip for vip, account in self._accounts.items() if account.used]
+    def used(self) -> Mapping[str, int]:
+        """Those for which anything was counted, with the number of backends that this is of."""
+        return {vip: account.backends for vip, account in self._accounts.items() if account.used}
 
     def opened(self, listener: Listener, vip: str, schedule: Schedule) -> None:
         """From now on a listener serves a VIP by a schedule; nothing new if it does."""

@@ -92,7 +92,7 @@ class L4lbMetrics:
         )
         yield Metric("dcosnet_l4lb_round_seconds", "Duration of a round.", "histogram", histograms=[({}, loop.seconds)])
         yield _counter("callback_errors_total", "Broken callbacks of the driver.", self._proxy.epoll.errors)
-        yield from self._series.collect(self._traffic.traffic(self._traffic.used()))
+        yield from self._series.collect(self._traffic)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

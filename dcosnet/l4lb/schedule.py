@@ -273,6 +273,11 @@ class Schedule:
         return self._targets.values()
 
     @property
+    def backends(self) -> Sequence[Backend]:
+        """All backends, in their order, also before there was a flow."""
+        return self._backends
+
+    @property
     def leaving(self) -> Sequence[Target]:
         """Backends that are here no longer and have flows in flight; these still count."""
         self._settle()

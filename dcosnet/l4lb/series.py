@@ -8,84 +8,123 @@ them as long as it is there. What is beyond the bound is counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from typing import Generic, Protocol, TypeVar
 
 import attrs
 
 from dcosnet.l4lb.tally import CONNECT_BOUNDS, Reason
 from dcosnet.model.metric import Histogram, Metric, Sample
 from dcosnet.model.traffic import Flows, VipTraffic
+from dcosnet.model.vip import VipKey
 from dcosnet.model.viplabels import vip_text
 
-# A scrape of so many costs the process some 50 ms; of VIPs, and again of backends.
+# Twice so many cost the process some 100 ms a scrape; of VIPs, and again of backends.
 SERIES = 10_000
 # Of one VIP: each reason of failures, two directions, four more. Backends have a
 # histogram, too.
 _SIMPLE = 6 + len(Reason)
 _HISTOGRAM = len(CONNECT_BOUNDS) + 3
 
+K = TypeVar("K", bound=Hashable)
 _Labels = tuple[tuple[str, str], ...]
 
 
+class Source(Protocol):
+    """Where counts are; see `Traffic`."""
+
+    def used(self) -> Mapping[str, int]:
+        """VIPs with anything counted, each with the number of such backends."""
+
+    def totals(self, vips: Collection[str]) -> Mapping[str, Flows]:
+        """Of these VIPs all that they carried."""
+
+    def traffic(self, vips: Collection[str]) -> Mapping[str, VipTraffic]:
+        """Of these VIPs all there is."""
+
+    def key(self, vip: str) -> VipKey:
+        """Which VIP that is."""
+
+
 @attrs.define
-class _Shown:
+class _Shown(Generic[K]):
     """Who has series, in the order in which they came."""
 
     limit: int
-    keys: dict[_Labels, None] = attrs.field(factory=dict)
+    keys: dict[K, None] = attrs.field(factory=dict)
 
-    def choose(self, present: Mapping[_Labels, Flows]) -> Mapping[_Labels, Flows]:
+    def choose(self, present: Collection[K]) -> Collection[K]:
         """Those that had series keep them, then others as far as there is room."""
-        for gone in self.keys.keys() - present.keys():
+        for gone in [key for key in self.keys if key not in present]:
             del self.keys[gone]
         for key in present:
             if len(self.keys) >= self.limit:
                 break
             self.keys[key] = None
-        return {key: present[key] for key in self.keys}
+        return tuple(self.keys)
 
 
 class Series:
     """Makes the families, one scrape after the other."""
 
     def __init__(self, series: int = SERIES) -> None:
-        self._vips = _Shown(series // _SIMPLE)
-        self._backends = _Shown(series // (_SIMPLE + _HISTOGRAM))
+        self._vips: _Shown[str] = _Shown(series // _SIMPLE)
+        self._backends: _Shown[_Labels] = _Shown(series // (_SIMPLE + _HISTOGRAM))
+        self._shown: Collection[str] = ()
+        """VIPs of which backends have series."""
 
-    def collect(self, traffic: Mapping[str, VipTraffic]) -> Iterator[Metric]:
+    def collect(self, source: Source) -> Iterator[Metric]:
         """All families; those of nobody are empty."""
+        used = source.used()
+        chosen = self._vips.choose(used)
         vips: dict[_Labels, Flows] = {}
-        backends: dict[_Labels, Flows] = {}
-        for one in traffic.values():
-            if not one.total.used:
-                continue
-            text, protocol = vip_text(one.key), str(one.key.protocol)
-            labels = (("vip", text), ("protocol", protocol))
+        for key, total in source.totals(chosen).items():
+            labels = _labels(source.key(key))
             # "/web" and "web" are two VIPs with one name.
-            vips[labels] = vips[labels] + one.total if labels in vips else one.total
-            for listener in one.listeners:
-                home = ("address", str(listener.endpoint))
-                for backend in listener.backends:
-                    if backend.flows.used:
-                        backends[(*labels, home, ("backend", str(backend.endpoint)))] = backend.flows
-        of_vips, of_backends = self._vips.choose(vips), self._backends.choose(backends)
-        yield from _simple("dcosnet_l4lb_vip_", "VIP", of_vips)
-        yield from _simple("dcosnet_l4lb_backend_", "backend", of_backends)
+            vips[labels] = vips[labels] + total if labels in vips else total
+        backends = self._of_backends(source, used)
+        yield from _simple("dcosnet_l4lb_vip_", "VIP", vips)
+        yield from _simple("dcosnet_l4lb_backend_", "backend", backends)
         yield Metric(
             "dcosnet_l4lb_backend_connect_seconds",
             "Time until the backend took a TCP connection.",
             "histogram",
-            histograms=[(dict(labels), histogram) for labels, histogram in _histograms(of_backends)],
+            histograms=[(dict(labels), histogram) for labels, histogram in _histograms(backends)],
         )
+        left = {"vips": len(used) - len(chosen), "backends": max(0, sum(used.values()) - len(backends))}
         yield Metric(
             "dcosnet_l4lb_untold",
             "VIPs and backends that had flows and are left out of the families above, as there are too many.",
             "gauge",
-            [
-                Sample(len(vips) - len(of_vips), {"of": "vips"}),
-                Sample(len(backends) - len(of_backends), {"of": "backends"}),
-            ],
+            [Sample(count, {"of": what}) for what, count in left.items()],
         )
+
+    def _of_backends(self, source: Source, used: Mapping[str, int]) -> Mapping[_Labels, Flows]:
+        """Only as many VIPs are asked for their backends as there is room for."""
+        asked, room = [], self._backends.limit
+        for key in sorted(used, key=lambda key: key not in self._shown):
+            if room <= 0:
+                break
+            asked.append(key)
+            room -= used[key]
+        present: dict[_Labels, Flows] = {}
+        of: dict[_Labels, str] = {}
+        for key, one in source.traffic(asked).items():
+            labels = _labels(one.key)
+            for listener in one.listeners:
+                home = ("address", str(listener.endpoint))
+                for backend in listener.backends:
+                    if backend.flows.used:
+                        name = (*labels, home, ("backend", str(backend.endpoint)))
+                        present[name] = backend.flows
+                        of[name] = key
+        chosen = self._backends.choose(present)
+        self._shown = {of[name] for name in chosen}
+        return {name: present[name] for name in chosen}
+
+
+def _labels(key: VipKey) -> _Labels:
+    return ("vip", vip_text(key)), ("protocol", str(key.protocol))
 
 
 def _simple(prefix: str, what: str, shown: Mapping[_Labels, Flows]) -> Iterator[Metric]:

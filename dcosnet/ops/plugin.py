@@ -30,7 +30,7 @@ from dcosnet.ops.rest.drains import BeginDrain, Drains, EndDrain
 from dcosnet.ops.rest.hosts import Hosts
 from dcosnet.ops.rest.livez import Live
 from dcosnet.ops.rest.members import Members
-from dcosnet.ops.rest.metrics import Metrics, Registry, make_registry
+from dcosnet.ops.rest.metrics import Metrics, Registry, process_registry
 from dcosnet.ops.rest.nodes import Nodes
 from dcosnet.ops.rest.page import Page
 from dcosnet.ops.rest.readyz import Ready
@@ -70,10 +70,10 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
 
     # The counts of this part are among those that its own resource tells.
     metrics: list[IMetrics] = [*toolbox.all(IMetrics)]
-    registry = make_registry(metrics)
+    process = process_registry()
     own: list[IRestResource] = [
         Version(toolbox.node.version),
-        Vips(views, zones, planes),
+        Vips(views, zones, planes, toolbox.later),
         Records(zones),
         Hosts(zones),
         Services(zones),
@@ -87,11 +87,11 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
         Status(toolbox, uptime),
         Live(),
         Ready(toolbox),
-        Metrics(registry),
+        Metrics(metrics, process, toolbox.later),
         # dcos-net's registry without a name is the one of its process.
-        Metrics(registry, "/v1/metrics"),
-        Metrics(registry, "/v1/metrics/default"),
-        Registry(metrics),
+        Metrics(metrics, process, toolbox.later, "/v1/metrics"),
+        Metrics(metrics, process, toolbox.later, "/v1/metrics/default"),
+        Registry(metrics, toolbox.later),
         Page(toolbox, views, zones, sources, membership, planes, uptime),
     ]
     try:

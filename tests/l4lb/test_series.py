@@ -26,8 +26,31 @@ def traffic(*ports: int, flows: Flows = USED, name: str = "/web", protocol=Proto
     return VipTraffic(key, sum([flows] * len(ports), Flows()), [listener])
 
 
+class Counted:
+    """A source of these VIPs, which remembers how many were asked for their backends."""
+
+    def __init__(self, *some: VipTraffic) -> None:
+        self._all = {str(one.key): one for one in some}
+        self.asked: list[str] = []
+
+    def used(self):
+        return {
+            key: sum(one.flows.used for one in each.backends()) for key, each in self._all.items() if each.total.used
+        }
+
+    def totals(self, vips):
+        return {key: self._all[key].total for key in vips}
+
+    def traffic(self, vips):
+        self.asked += vips
+        return {key: self._all[key] for key in vips}
+
+    def key(self, vip):
+        return self._all[vip].key
+
+
 def collect(series: Series, *some: VipTraffic):
-    return {metric.name.removeprefix("dcosnet_l4lb_"): metric for metric in series.collect(dict(enumerate(some)))}
+    return {metric.name.removeprefix("dcosnet_l4lb_"): metric for metric in series.collect(Counted(*some))}
 
 
 def ports(families) -> list[int]:
@@ -80,6 +103,19 @@ def test_the_series_are_no_more_than_was_said() -> None:
         count += sum(len(histogram.counts) + 2 for metric in some for _, histogram in metric.histograms)
         assert 900 <= count <= 1000
     assert untold(families)["vips"] > 0
+
+
+def test_vips_for_whose_backends_there_is_no_room_are_not_asked() -> None:
+    """A thousand busy VIPs cost what the series cost; who had series before is asked first."""
+    source = Counted(*(traffic(1, 2, name=f"n{i}") for i in range(50)))
+    series = Series(8 * 27)
+    list(series.collect(source))
+    first, source.asked = source.asked, []
+    assert len(first) == 4
+    other = Counted(*(traffic(1, 2, name=f"n{i}") for i in reversed(range(50))))
+    families = {one.name: one for one in series.collect(other)}
+    assert set(other.asked) == set(first)
+    assert untold({"untold": families["dcosnet_l4lb_untold"]}) == {"vips": 29, "backends": 92}
 
 
 def test_two_vips_of_one_name_are_told_as_one() -> None:

@@ -198,7 +198,7 @@ async def test_a_listener_that_changes_its_vip_counts_anew(net) -> None:
         assert await client.ask(b"?", home.port) == b"a?"
         made.apply({home: other})
         assert list(made.ledger.vips) == [str(other.vip)]
-        assert list(made.ledger.used) == []
+        assert list(made.ledger.used()) == []
         assert await client.ask(b"?", home.port) == b"b?"
-        assert list(made.ledger.used) == [str(other.vip)]
+        assert list(made.ledger.used()) == [str(other.vip)]
         assert made.ledger[str(other.vip)].sum({})[0].flows == 1

@@ -36,10 +36,15 @@ class Gossip:
         )
 
 
+def never(_run) -> None:
+    """What is short needs no second turn."""
+    raise AssertionError("it takes another turn")
+
+
 def scrape(name: str, *parts: object) -> str:
-    reply = ask(Registry(list(parts)), RestRequest("GET", f"/v1/metrics/{name}", {"registry": name}))
+    reply = ask(Registry(list(parts), never), RestRequest("GET", f"/v1/metrics/{name}", {"registry": name}))
     assert reply.status == 200
-    return reply.body.decode()
+    return reply.body
 
 
 def lines(text: str) -> set[str]:
@@ -71,7 +76,7 @@ def test_what_no_part_counts_is_left_out() -> None:
 
 def test_an_unknown_registry_is_refused_as_dcos_net_did() -> None:
     """And the answer names those that are there."""
-    reply = ask(Registry([]), RestRequest("GET", "/v1/metrics/spartan", {"registry": "spartan"}))
+    reply = ask(Registry([], never), RestRequest("GET", "/v1/metrics/spartan", {"registry": "spartan"}))
     assert reply.status == 404
     assert reply.body["error"] == "Unknown Registry"
     assert "lashup" in reply.body["remedy"]
@@ -119,7 +124,7 @@ def test_the_registry_l4lb_has_minutemans_connections() -> None:
     assert f"mm_connect_latency_sum{{{tags}}} 5e+07" in told
     assert {"vips_duration_seconds_count 1.0", "vips_duration_seconds_sum 0.05"} < told
     assert "# TYPE vips_duration_seconds summary\n" in text
-    assert "# TYPE mm_connect_successes untyped\n" in text, "the sample has this very name"
+    assert "# TYPE mm_connect_successes counter\n" in text
     assert list(text_string_to_metric_families(text))
 
 
@@ -128,4 +133,4 @@ class TestContract(RestResourceContract):
 
     @pytest.fixture
     def resource(self):
-        return Registry([Gossip()])
+        return Registry([Gossip()], never)

@@ -12,6 +12,7 @@ import pytest
 from twisted.internet.protocol import ServerFactory
 
 from dcosnet.interfaces import IMembership, IRestResource, ITaskSource, ITraffic, IViews, IZone
+from dcosnet.io.turns import Turns
 from dcosnet.model.facts import Problem, SourceStatus
 from dcosnet.model.metric import Histogram, Metric, Sample
 from dcosnet.model.net import Endpoint, Protocol
@@ -22,7 +23,7 @@ from dcosnet.ops.http import Counts, encode
 from dcosnet.ops.rest.hosts import Hosts
 from dcosnet.ops.rest.livez import Live
 from dcosnet.ops.rest.members import Members
-from dcosnet.ops.rest.metrics import Metrics, make_registry
+from dcosnet.ops.rest.metrics import Metrics, process_registry
 from dcosnet.ops.rest.nodes import Nodes
 from dcosnet.ops.rest.page import Page
 from dcosnet.ops.rest.readyz import Ready
@@ -43,7 +44,7 @@ def make(toolbox) -> dict[str, IRestResource]:
     sources = toolbox.all(ITaskSource)
     resources = [
         Version("1.2.3"),
-        Vips(views, zones, toolbox.all(ITraffic)),
+        Vips(views, zones, toolbox.all(ITraffic), toolbox.later),
         Records(zones),
         Hosts(zones),
         Services(zones),
@@ -54,7 +55,7 @@ def make(toolbox) -> dict[str, IRestResource]:
         Status(toolbox, lambda: 12.5),
         Live(),
         Ready(toolbox),
-        Metrics(make_registry([OpsMetrics(toolbox, Counts(), Bounded(ServerFactory()))])),
+        Metrics([OpsMetrics(toolbox, Counts(), Bounded(ServerFactory()))], process_registry(), toolbox.later),
         Page(toolbox, views, zones, sources, toolbox[IMembership], toolbox.all(ITraffic), lambda: 12.5),
     ]
     return {resource.path: resource for resource in resources}
@@ -363,7 +364,7 @@ def test_readiness_names_what_is_missing(toolbox, resources) -> None:
     assert get(resources["/readyz"], {"verbose": ""}).body == "[+] views ready\n[+] dns ready\nready\n"
 
 
-def test_metrics_of_parts_become_prometheus_text() -> None:
+def test_metrics_of_parts_become_prometheus_text(turns: Turns) -> None:
     """Counters keep their full name, histograms are cumulative and end at infinity."""
     histogram = Histogram((0.1, 1.0))
     for seconds in (0.05, 0.1, 0.5, 7.0):
@@ -377,7 +378,7 @@ def test_metrics_of_parts_become_prometheus_text() -> None:
             yield Metric("dcosnet_dns_names", "Names.", "gauge", [Sample(2.5)])
             yield Metric("dcosnet_dns_wait_seconds", "Wait.", "histogram", histograms=[({"of": "a"}, histogram)])
 
-    text = get(Metrics(make_registry([Counting()]))).body.decode()
+    text = get(Metrics([Counting()], process_registry(), turns.later)).body
     assert 'dcosnet_dns_queries_total{rcode="noerror"} 3.0\n' in text
     assert "# TYPE dcosnet_dns_queries_total counter\n" in text
     assert "dcosnet_dns_names 2.5\n" in text
@@ -389,7 +390,7 @@ def test_metrics_of_parts_become_prometheus_text() -> None:
 
 def test_metrics_tell_the_build_the_process_and_readiness(resources) -> None:
     """What every dashboard asks first."""
-    text = get(resources["/metrics"]).body.decode()
+    text = get(resources["/metrics"]).body
     assert 'version="1.2.3"' in text
     assert 'dcosnet_ops_part_ready{part="dns"} 0.0\n' in text
     assert 'dcosnet_ops_part_ready{part="views"} 1.0\n' in text

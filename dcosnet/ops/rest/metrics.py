@@ -1,42 +1,52 @@
 """
 GET /metrics: all counts of all parts, as Prometheus text; GET /v1/metrics/<registry>: some, as dcos-net names them.
 
-Parts give values; only here they become a library's. The registry is our own:
-prometheus_client's global one could be filled by anybody.
+What the parts give is written by `exposition`; of prometheus_client are the
+process_* and python_gc_* that every program has. Its global registry is not
+used: it could be filled by anybody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 import attrs
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, GCCollector, ProcessCollector, generate_latest
-from prometheus_client.core import Metric as Family
-from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from dcosnet.interfaces import IMetrics, IRestResource
-from dcosnet.model.metric import Histogram, Metric
+from dcosnet.model.cell import Later
+from dcosnet.model.metric import Metric
 from dcosnet.model.rest import RestReply, RestRequest, refuse
+from dcosnet.ops.exposition import CONTENT_TYPE, lines
 from dcosnet.ops.registries import REGISTRIES, translate
+from dcosnet.ops.slices import gather
+
+LINES = 500
+"""Written in one turn: about a millisecond."""
 
 
 @implementer(IRestResource)
 @attrs.frozen
 class Metrics:
-    """The registry of this process: our parts, the process, and Python's garbage collector."""
+    """Our parts, the process, and Python's garbage collector."""
 
     methods = frozenset({"GET"})
     local = False
 
-    _registry: CollectorRegistry
+    _parts: Sequence[IMetrics]
+    _process: CollectorRegistry
+    _later: Later
     path: str = "/metrics"
 
-    def respond(self, _request: RestRequest) -> RestReply:
+    def respond(self, _request: RestRequest) -> RestReply | Deferred[RestReply]:
         """The text format 0.0.4, which every scraper reads."""
-        return RestReply(generate_latest(self._registry), content_type=CONTENT_TYPE_LATEST)
+        return _reply(chain(_text(_collect(self._parts)), self._of_process()), self._later)
+
+    def _of_process(self) -> Iterator[str]:
+        yield generate_latest(self._process).decode()
 
 
 @implementer(IRestResource)
@@ -49,71 +59,37 @@ class Registry:
     local = False
 
     _parts: Sequence[IMetrics]
+    _later: Later
 
-    def respond(self, request: RestRequest) -> RestReply:
+    def respond(self, request: RestRequest) -> RestReply | Deferred[RestReply]:
         """The same format; 404 for a registry that is none of `ops.registries`."""
         name = request.arguments["registry"]
         if name not in REGISTRIES:
             known = ", ".join(sorted(REGISTRIES))
             return refuse(404, "Unknown Registry", f"{name} is none of dcos-net's that are here", f"ask for {known}")
-        registry = CollectorRegistry()
-        registry.register(Families(lambda: translate(name, _collect(self._parts))))
-        return RestReply(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+        return _reply(_text(translate(name, _collect(self._parts))), self._later)
 
 
-class Families(Collector):
-    """Reads counts of ours when somebody scrapes."""
-
-    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
-        self._collect = collect
-
-    def collect(self) -> Iterator[Family]:
-        """Every family, in the order that is given."""
-        return map(family, self._collect())
-
-    def describe(self) -> Iterator[Family]:
-        """Nothing: registering must not ask parts that have not started."""
-        return iter(())
-
-
-def make_registry(parts: Sequence[IMetrics]) -> CollectorRegistry:
-    """A registry of the parts' counts, process_* and python_gc_*."""
+def process_registry() -> CollectorRegistry:
+    """The process_* and python_gc_* of prometheus_client."""
     registry = CollectorRegistry()
-    registry.register(Families(lambda: _collect(parts)))
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
     return registry
+
+
+def _reply(text: Iterator[str], later: Later) -> RestReply | Deferred[RestReply]:
+    found = gather(text, LINES, later)
+    return _whole(found) if isinstance(found, list) else found.addCallback(_whole)
+
+
+def _whole(text: Sequence[str]) -> RestReply:
+    return RestReply("".join(text), content_type=CONTENT_TYPE)
 
 
 def _collect(parts: Iterable[IMetrics]) -> Iterator[Metric]:
     return chain.from_iterable(part.collect() for part in parts)
 
 
-def family(metric: Metric) -> Family:
-    """A metric of ours in the library's type; a counter's name is without its suffix there."""
-    name, kind = metric.name, metric.kind
-    # The library gives each counter the suffix; of dcos-net's some have none, and are told without a type.
-    counter = kind == "counter" and name.endswith("_total")
-    made = Family(
-        name.removesuffix("_total") if counter else name,
-        metric.help,
-        kind if counter or kind != "counter" else "unknown",
-    )
-    for sample in metric.samples:
-        made.add_sample(metric.name, dict(sample.labels), sample.value)
-    for labels, histogram in metric.histograms:
-        _add_histogram(made, dict(labels), histogram)
-    return made
-
-
-def _add_histogram(made: Family, labels: dict[str, str], histogram: Histogram) -> None:
-    if made.type == "summary":
-        made.add_sample(f"{made.name}_count", labels, histogram.count)
-        made.add_sample(f"{made.name}_sum", labels, histogram.sum)
-        return
-    total = 0
-    for bound, count in zip((*histogram.bounds, float("inf")), histogram.counts, strict=True):
-        total += count
-        made.add_sample(f"{made.name}_bucket", {**labels, "le": floatToGoString(bound)}, total)
-    made.add_sample(f"{made.name}_count", labels, total)
-    made.add_sample(f"{made.name}_sum", labels, histogram.sum)
+def _text(metrics: Iterable[Metric]) -> Iterator[str]:
+    return chain.from_iterable(map(lines, metrics))
