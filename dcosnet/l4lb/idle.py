@@ -3,7 +3,8 @@ A look at every connection now and then: who is idle, and who has come to stay.
 
 It compares how many bytes have moved with what it saw the last time, so that a
 connection in use never has to read the clock. It also has backends probed
-(keepalive), which short connections do not pay for in this way.
+(keepalive), which short connections do not pay for in this way, and returns the
+memory of a crowd that has left.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from dcosnet.io import heap
 from dcosnet.l4lb.counts import Counts
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ PERIOD = 15.0
 """Seconds between two looks, or less for a short timeout."""
 _LOOKS = 4  # at least so many within the timeout, so it is exceeded by a quarter at most
 _BATCH = 256  # connections before others get their turn
+_CROWD = 1000  # connections whose memory is worth returning
 
 
 class Idle:
@@ -43,6 +46,8 @@ class Idle:
         self._left: list[Connection] = []
         """Those that this look has not come to yet."""
         self._closed = 0
+        self._most = 0
+        """Connections at a look, since memory was returned."""
 
     def start(self) -> None:
         """Look at them from now on."""
@@ -71,6 +76,10 @@ class Idle:
             return
         if self._closed:
             log.debug("{count} connections were idle and ended", count=self._closed)
+        self._most = max(self._most, len(self._connections))
+        if self._most >= _CROWD and len(self._connections) < self._most // 2:
+            self._most = len(self._connections)
+            heap.give_back()
         self._next = self._clock.callLater(self._period, self._begin)
 
     def _look(self, connection: Connection) -> None:

@@ -19,7 +19,6 @@ from heapq import heapify, heapreplace
 from itertools import accumulate
 from math import exp, inf
 from random import Random
-from statistics import median_low
 
 import attrs
 
@@ -454,7 +453,8 @@ class Schedule:
         known = [target.cost for target in targets if target.sampled > _NEVER]
         if not known:
             return
-        usual = median_low(known)
+        known.sort()
+        usual = known[(len(known) - 1) // 2]
         for target in targets:
             target.cost = usual + (target.cost - usual) * exp((target.sampled - now) / DECAY)
             if target.sampled > _NEVER:
