@@ -34,7 +34,7 @@ from dcosnet.model.node import Node
 
 T = TypeVar("T")
 
-ALWAYS = ("gossip", "kv", "views")
+ALWAYS = ("drain", "gossip", "kv", "views")
 """Parts that run without a table of their own."""
 
 

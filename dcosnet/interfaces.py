@@ -18,13 +18,16 @@ from zope.interface.interface import InterfaceClass
 
 from dcosnet.model.cell import Cell, Changed, Later
 from dcosnet.model.delta import Delta, Known
+from dcosnet.model.drain import Drainable, Progress
 from dcosnet.model.entry import Entry, Lifetime
 from dcosnet.model.facts import Facts, SourceStatus
 from dcosnet.model.member import Member, MemberDetail, MemberState, Refusal
 from dcosnet.model.metric import Metric
+from dcosnet.model.net import Endpoint
 from dcosnet.model.node import Node
 from dcosnet.model.rest import RestReply, RestRequest
 from dcosnet.model.snapshot import Snapshot
+from dcosnet.model.traffic import VipTraffic
 from dcosnet.model.vip import Vip
 from dcosnet.model.zone import Zone
 
@@ -153,6 +156,9 @@ class IKeyValue(Interface):
 
     def get(key: str) -> Entry | None:
         """The live entry: of several owners' the one written last; None if there is none."""
+
+    def owners(key: str) -> frozenset[str]:
+        """Who has a live entry of a key, also those that were written before the one that counts."""
 
     def entries(prefix: str = "") -> Mapping[str, Entry]:
         """All live entries whose keys begin so, as a value of the caller's own."""
@@ -297,6 +303,10 @@ class IViews(Interface):
 
     snapshot: Cell[Snapshot] = Attribute("All keys, decoded. Changed keys are the store's, and member/<name>.")
     vips: Cell[Mapping[str, Vip]] = Attribute("VIPs with at least one backend, by str(VipKey). Changed keys are those.")
+    drained: Cell[Mapping[str, Mapping[Endpoint, tuple[str, ...]]]] = Attribute(
+        "Of `vips` those with backends that operators drain: by str(VipKey) and endpoint the keys of the drains, which"
+        " `snapshot.drains` has. Changed keys are str(VipKey)."
+    )
     unsynced: Cell[str | None] = Attribute("Why an absent name may not be denied, or None. Published when it changes.")
 
     def refresh() -> int:
@@ -305,6 +315,32 @@ class IViews(Interface):
 
         `snapshot.nodes` shows who has: whose `refresh` is at least the number that this gives.
         """
+
+
+class IDrains(Interface):
+    """
+    Drains as this node writes them; `IViews.snapshot` has those of all nodes.
+
+    What one node began any node may end. Writes are readable on return, and
+    fire as those of the store do.
+    """
+
+    def begin(what: Drainable, user: str, note: str) -> Deferred[None]:
+        """
+        Let something be drained on all hosts, until somebody ends it.
+
+        One that is on keeps its time, and gets the user and the note. Raises
+        ValueError for what the store has no room for.
+        """
+
+    def end(what: Drainable) -> Deferred[None] | None:
+        """Let it be drained no longer; None where it was not."""
+
+    def tell(progress: Mapping[str, Progress] | None) -> None:
+        """How far the drains have come on this node, by their keys; None when there is nothing to tell."""
+
+    def tidy() -> Deferred[None] | None:
+        """Take away what is written here and does not count any more; None where there is nothing such."""
 
 
 class IZone(IContribution):
@@ -342,6 +378,17 @@ class IDataPlane(Interface):
         Carry out changes in order, in one transaction where the plane has them. Idempotent.
 
         Fails with DataPlaneError for the first change that could not be made, after the others were tried.
+        """
+
+
+class ITraffic(IContribution):
+    """What a data plane carries for the VIPs, counted on this node; asked when somebody looks."""
+
+    def traffic(vips: Collection[str] | None = None) -> Mapping[str, VipTraffic]:
+        """
+        By str(VipKey), of these VIPs or all that this plane has to do with.
+
+        It walks what is open, so the cost grows with the connections: ask once for many.
         """
 
 

@@ -61,7 +61,7 @@ class Session:
         if not local and self.api is None:
             raise CommandError(
                 Exit.INVALID,
-                "registering needs the daemon's UNIX socket",
+                "this needs the daemon's UNIX socket",
                 f"the configuration names only {', '.join(map(str, addresses))}",
                 'add "unix:/run/dcosnet/api.sock:mode=660" to [ops] listen',
             )

@@ -479,15 +479,15 @@ class Cluster:
         link.skew = hello.clock / 1000 - (now + self._wall_ahead)
         self._note_clock(hello.name, link.skew)
         self._probe_at = now
-        link.probe = Probe(now, pings=link.dialled, stretch=self._health.stretch)
+        doubted = self.table.accuses(hello.name)
+        link.probe = Probe(now, pings=link.dialled, stretch=self._health.stretch, doubted=doubted)
         self._of_peer[hello.name] = link
         self.counts.links_opened += 1
         self.spread.joined(link.number, hello.name)
         # One that has lost its disk has to hear in which generation it is known.
         self.spread.owe(link.number, [self.table.name, hello.name] if hello.fresh else [self.table.name])
-        if self.table.absolve(hello.name, now):
-            self._plan_at = now
-        if self.table.state(hello.name) is MemberState.DEAD:
+        self._believe(link, now)
+        if self.table.is_dead(hello.name):
             self._doubt_all(link)
         copy = self._copies.get(hello.name)
         if copy is not None:
@@ -497,6 +497,13 @@ class Cluster:
         elif link.dialled:
             self._ask_first(link, now)
         self._expect()
+
+    def _believe(self, link: Link, now: float) -> None:
+        """Take back what this node has said of a peer that has proven to be there."""
+        assert link.hello is not None
+        assert link.probe is not None
+        if link.probe.proven and self.table.absolve(link.hello.name, now):
+            self._plan_at = now
 
     def _send_on(self, link: Link, now: float) -> None:
         """There are links enough here: tell the newcomer of some others."""
@@ -509,6 +516,8 @@ class Cluster:
     def _answered(self, link: Link, pong: Pong, now: float) -> None:
         assert link.probe is not None
         link.probe.answered(pong.number, now)
+        self._believe(link, now)
+        self._probe_at = min(self._probe_at, link.probe.due)
         differing = pong.root != self._root()
         if not differing and not link.synced:
             self._synced(link, now)
@@ -552,7 +561,7 @@ class Cluster:
 
     def _doubt_all(self, link: Link) -> None:
         """Tell one who comes back who else is dead here: with it a whole side may have come back."""
-        dead = [name for name in self.table.names if self.table.state(name) is MemberState.DEAD]
+        dead = [name for name in self.table.names if self.table.is_dead(name)]
         self._tell_doubts(link, dead)
 
     def _tell_doubts(self, link: Link, names: list[str]) -> None:
@@ -697,11 +706,10 @@ class Cluster:
             return
         if why is Reason.CERTIFICATE:
             self._note_problem(aim.name, text)
-        if aim.name not in self._of_peer:
-            self._accuse(aim.name, why, now)
+        self._accuse(aim.name, why, now)
 
     def _accuse(self, name: str, reason: Reason, now: float) -> None:
-        if now < self._health.quiet_until and reason is not Reason.REFUSED:
+        if name in self._of_peer or (now < self._health.quiet_until and reason is not Reason.REFUSED):
             return
         self.table.accuse(name, reason, now)
 

@@ -140,6 +140,10 @@ class KeyValue(Service):
         """As IKeyValue says."""
         return self._store.live.get(key)
 
+    def owners(self, key: str) -> frozenset[str]:
+        """As IKeyValue says."""
+        return self._store.owners(key)
+
     def entries(self, prefix: str = "") -> Mapping[str, Entry]:
         """As IKeyValue says."""
         if not prefix:

@@ -255,6 +255,10 @@ class Store:
         known = Known(namespace.generation, namespace.version)
         return Copy(known, namespace.settled, durable, keys is None)
 
+    def owners(self, key: str) -> frozenset[str]:
+        """As IKeyValue says."""
+        return frozenset(self._owners.get(key, ()))
+
     @property
     def ahead(self) -> int:
         """How many entries lose because they were written too far ahead."""

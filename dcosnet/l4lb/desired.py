@@ -62,12 +62,29 @@ class Desired:
         return self._services
 
     @property
+    def vips(self) -> Mapping[str, Vip]:
+        """The table; a live view."""
+        return self._vips
+
+    def listeners(self, key: str) -> Sequence[Listener]:
+        """Those of `services` that are for a VIP."""
+        return self._served.get(key, ())
+
+    def reasons(self, key: str) -> Sequence[str]:
+        """Why something of a VIP is not in `services`."""
+        out = [f"{problem.subject}: {problem.reason}" for problem in self._refused.get(key, ())]
+        name = _name(self._vips[key].key)
+        if name is not None:
+            out += [_taken(one.range) for one in self._names.values() if name in one.exhausted]
+        return out
+
+    @property
     def problems(self) -> tuple[Problem, ...]:
         """What is not served, and why: loops, and names that found no address."""
         out = [problem for key in sorted(self._refused) for problem in self._refused[key]]
         for addresses in self._names.values():
             out += [
-                Problem(f"{name.name}.{name.framework}", f"all addresses of {addresses.range} are taken")
+                Problem(f"{name.name}.{name.framework}", _taken(addresses.range))
                 for name in sorted(addresses.exhausted, key=lambda one: (one.name, one.framework))
             ]
         return tuple(out)
@@ -216,6 +233,11 @@ class Desired:
         if refused:
             self._refused[key] = tuple(refused)
         return out
+
+
+def _taken(given: AddressRange) -> str:
+    """Why a name found no address."""
+    return f"all addresses of {given} are taken"
 
 
 def _name(key: VipKey) -> VipName | None:

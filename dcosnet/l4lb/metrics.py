@@ -9,7 +9,9 @@ from zope.interface import implementer
 from dcosnet.interfaces import IMetrics
 from dcosnet.l4lb.desired import Desired
 from dcosnet.l4lb.listener import Listener, Service
+from dcosnet.l4lb.series import Series
 from dcosnet.l4lb.tcp import Proxy
+from dcosnet.l4lb.traffic import Traffic
 from dcosnet.l4lb.udp import Relay
 from dcosnet.l4lb.userspace import Userspace
 from dcosnet.model.metric import Metric, Sample
@@ -30,6 +32,7 @@ class L4lbMetrics:
         relay: Relay,
         plane: Userspace,
         reconciler: Reconciler,
+        traffic: Traffic,
     ) -> None:
         self._desired = desired
         self._applied = applied
@@ -37,6 +40,8 @@ class L4lbMetrics:
         self._relay = relay
         self._plane = plane
         self._reconciler = reconciler
+        self._traffic = traffic
+        self._series = Series()
 
     def collect(self) -> Iterable[Metric]:
         """All families."""
@@ -85,7 +90,9 @@ class L4lbMetrics:
             "reason",
             {"refused": loop.failures, "error": loop.errors},
         )
+        yield Metric("dcosnet_l4lb_round_seconds", "Duration of a round.", "histogram", histograms=[({}, loop.seconds)])
         yield _counter("callback_errors_total", "Broken callbacks of the driver.", self._proxy.epoll.errors)
+        yield from self._series.collect(self._traffic.traffic(self._traffic.used()))
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

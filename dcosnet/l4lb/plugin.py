@@ -13,7 +13,7 @@ import msgspec
 
 from dcosnet.config.fields import Duration, IpRange
 from dcosnet.errors import ConfigError, ConfigErrors
-from dcosnet.interfaces import IMetrics, IToolbox, IViews, IZone, Part
+from dcosnet.interfaces import IMetrics, IToolbox, ITraffic, IViews, IZone, Part
 from dcosnet.io.activation import take
 from dcosnet.io.epoll import InnerEpoll
 from dcosnet.io.notify import Notifier
@@ -21,6 +21,7 @@ from dcosnet.l4lb.counts import Counts
 from dcosnet.l4lb.desired import Desired
 from dcosnet.l4lb.flows import Flows
 from dcosnet.l4lb.homes import Homes
+from dcosnet.l4lb.ledger import Ledger
 from dcosnet.l4lb.listener import Listener, Service
 from dcosnet.l4lb.metrics import L4lbMetrics
 from dcosnet.l4lb.planes import ABILITIES, Plane, choose, lacking
@@ -28,6 +29,7 @@ from dcosnet.l4lb.schedule import Pick, Schedule
 from dcosnet.l4lb.service import Balancer
 from dcosnet.l4lb.sockets import PREFIX, Sockets
 from dcosnet.l4lb.tcp import Limits, Proxy
+from dcosnet.l4lb.traffic import Traffic
 from dcosnet.l4lb.udp import Flow, Relay
 from dcosnet.l4lb.userspace import Userspace
 from dcosnet.model.cell import Cell
@@ -91,7 +93,8 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
     homes = Homes(settings.named_vips, change=settings.routes)
     notifier = Notifier(os.environ, toolbox.reactor)
     sockets = Sockets(notifier)
-    plane = Userspace(proxy, relay, partial(Schedule, Pick(settings.pick), toolbox.rng), homes, sockets)
+    ledger = Ledger()
+    plane = Userspace(proxy, relay, partial(Schedule, Pick(settings.pick), toolbox.rng), homes, sockets, ledger)
     desired = Desired(settings.named_vips)
 
     def reconciler(
@@ -118,7 +121,8 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
         lambda: sockets.inherit(take(PREFIX)),
         toolbox.reactor,
     )
-    metrics = L4lbMetrics(desired, lambda: balancer.applied.value, proxy, relay, plane, balancer.reconciler)
+    traffic = Traffic(desired, ledger, plane.problems, proxy.underway, toolbox.reactor.seconds)
+    metrics = L4lbMetrics(desired, lambda: balancer.applied.value, proxy, relay, plane, balancer.reconciler, traffic)
 
     def describe() -> Mapping[str, Any]:
         found = [(f"l4lb.{setting}", reason) for setting, reason in lacking(_asked(settings), choice.plane)]
@@ -138,7 +142,7 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
 
     return Part(
         balancer,
-        contributes=((IZone, balancer), (IMetrics, metrics)),
+        contributes=((IZone, balancer), (IMetrics, metrics), (ITraffic, traffic)),
         ready=balancer.not_ready,
         describe=describe,
     )

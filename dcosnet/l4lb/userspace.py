@@ -12,6 +12,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
 import attrs
 from twisted.internet.defer import Deferred, fail, succeed
@@ -21,10 +22,11 @@ from zope.interface import implementer
 from dcosnet.errors import DataPlaneError
 from dcosnet.interfaces import IDataPlane
 from dcosnet.l4lb.homes import AddressError, Homes, remedy
+from dcosnet.l4lb.ledger import Ledger
 from dcosnet.l4lb.listener import Listener, Service
 from dcosnet.l4lb.plan import Change, Listen, Serve, plan
 from dcosnet.l4lb.routes import Network
-from dcosnet.l4lb.schedule import Schedule
+from dcosnet.l4lb.schedule import Notice, Schedule
 from dcosnet.l4lb.sockets import Sockets
 from dcosnet.l4lb.tcp import Proxy, TcpListener
 from dcosnet.l4lb.udp import Relay, UdpListener
@@ -67,13 +69,20 @@ class Userspace:
     )
 
     def __init__(
-        self, proxy: Proxy, relay: Relay, schedule: Callable[[], Schedule], homes: Homes, sockets: Sockets
+        self,
+        proxy: Proxy,
+        relay: Relay,
+        schedule: Callable[[], Schedule],
+        homes: Homes,
+        sockets: Sockets,
+        ledger: Ledger,
     ) -> None:
         self._proxy = proxy
         self._relay = relay
         self._schedule = schedule
         self._homes = homes
         self._sockets = sockets
+        self._ledger = ledger
         self._addresses: dict[Address, int] = {}
         """How many listeners each address has."""
         self._open: dict[Listener, _Open] = {}
@@ -133,14 +142,22 @@ class Userspace:
         listener = change.listener
         there = self._open.get(listener)
         if isinstance(change, Listen | Serve):
+            vip = str(change.service.vip)
             if there is None:
                 there = _Open(change.service, self._listen(listener))
-                log.info("{listener} is served for {vip}", listener=str(listener), vip=str(change.service.vip))
+                log.info("{listener} is served for {vip}", listener=str(listener), vip=vip)
+            elif there.service.vip != change.service.vip:
+                # What was counted so far is another VIP's, and so are the flows.
+                there.socket.schedule.update(())
+                there.socket.schedule = self._schedule()
+            there.socket.schedule.notice = partial(_tell, vip)
+            self._ledger.opened(listener, vip, there.socket.schedule)
             there.socket.schedule.update(change.service.backends)
             self._open[listener] = attrs.evolve(there, service=change.service)
         elif there is not None:
             del self._open[listener]
             there.socket.close()
+            self._ledger.closed(listener)
             self._sockets.gone(listener)
             self._leave(listener.address)
             log.info("{listener} is served no longer", listener=str(listener))
@@ -189,6 +206,21 @@ class Userspace:
             log.warn(  # noqa: G010 - Twisted's name
                 "{listener} is not served: {reason}", listener=str(listener), reason=reason
             )
+
+
+def _tell(vip: str, notice: Notice) -> None:
+    """Log that a backend rests or returns."""
+    backend = str(notice.backend.endpoint)
+    if notice.seconds:
+        log.warn(  # noqa: G010 - Twisted's name
+            "{backend} of {vip} rests for {seconds:.0f} s: {why}",
+            backend=backend,
+            vip=vip,
+            seconds=notice.seconds,
+            why=notice.why,
+        )
+    else:
+        log.info("{backend} of {vip} is back, with a small share at first", backend=backend, vip=vip)
 
 
 def explain(error: OSError, network: Network) -> str:

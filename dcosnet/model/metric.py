@@ -31,6 +31,11 @@ class Histogram:
         self.counts = [0] * (len(self.bounds) + 1)
         self.sum = 0.0
 
+    @property
+    def count(self) -> int:
+        """How many observations there were."""
+        return sum(self.counts)
+
     def observe(self, value: float) -> None:
         """Count one observation."""
         self.counts[bisect_left(self.bounds, value)] += 1
@@ -42,11 +47,12 @@ class Metric:
     """
     A family: full name ("dcosnet_dns_queries_total"), help, kind and samples.
 
-    `histograms` takes the place of `samples` for the kind "histogram".
+    `histograms` takes the place of `samples` for the kinds "histogram" and
+    "summary"; of the latter only count and sum are told.
     """
 
     name: str
     help: str
-    kind: Literal["counter", "gauge", "histogram"]
+    kind: Literal["counter", "gauge", "histogram", "summary"]
     samples: Sequence[Sample] = ()
     histograms: Sequence[tuple[Mapping[str, str], Histogram]] = ()

@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 import attrs
 
+from dcosnet.model.drain import Drain, Progress
 from dcosnet.model.facts import Agent, Framework, Leader
 from dcosnet.model.member import Member
 from dcosnet.model.node import Node
@@ -36,8 +37,9 @@ class Snapshot:
     Live views of all decoded keys; read them, never keep them over a turn.
 
     All but `members` are keyed by the store's own keys ("task/...",
-    "node/...", "framework/...", "agent/...", "leader/..."), the same that
-    changed-key sets name. A change of `members` is told as the changed key
+    "node/...", "framework/...", "agent/...", "leader/...", "drain/...",
+    "draining/..."), the same that changed-key sets name. `progress` is what
+    each node tells of its drains, by the drains' keys. A change of `members` is told as the changed key
     "member/<name>".
     """
 
@@ -47,6 +49,8 @@ class Snapshot:
     frameworks: Mapping[str, Owned[Framework]] = attrs.field(factory=dict)
     agents: Mapping[str, Owned[Agent]] = attrs.field(factory=dict)
     leaders: Mapping[str, Owned[Leader]] = attrs.field(factory=dict)
+    drains: Mapping[str, Owned[Drain]] = attrs.field(factory=dict)
+    progress: Mapping[str, Owned[Mapping[str, Progress]]] = attrs.field(factory=dict)
 
     @property
     def leader(self) -> Owned[Leader] | None:

@@ -73,3 +73,10 @@ def dns_name(key: VipKey) -> str | None:
         return None
     name = f"{hash_text(key)}.{ZONE}"
     return name if usable(name) else None
+
+
+def vip_text(key: VipKey) -> str:
+    """ "web.shop.l4lb.thisdcos.directory:80" or "10.0.0.1:80", as dcos-net writes it: IPv6 without brackets."""
+    if key.address is not None:
+        return f"{key.address}:{key.port}"
+    return f"{dns_name(key) or f'{hash_text(key)}.{ZONE}'}:{key.port}"

@@ -22,6 +22,7 @@ from dcosnet.model.net import Address, Endpoint, Protocol
 from dcosnet.model.node import Node
 from dcosnet.model.snapshot import Owned
 from dcosnet.model.task import Health, Port, Task, TaskState
+from dcosnet.model.traffic import BackendTraffic, VipTraffic
 from dcosnet.model.vip import Backend, Vip
 from dcosnet.model.zone import Zone
 
@@ -62,11 +63,12 @@ CONTENT_SECURITY_POLICY = (
 
 @attrs.frozen
 class ShownVip:
-    """A VIP with the text that dcos-net gives it and the addresses it answers on."""
+    """A VIP with the text that dcos-net gives it, the addresses it answers on, and what planes carry for it."""
 
     text: str
     addresses: Sequence[Address]
     vip: Vip
+    traffic: Sequence[VipTraffic] = ()
 
 
 @attrs.frozen
@@ -184,16 +186,34 @@ def _vips(overview: Overview) -> _Html:
         if owned.value.health is Health.UNHEALTHY
         for endpoint in _endpoints(owned.value)
     }
-    rows = (
-        (
-            _code(shown.text),
-            _text(shown.vip.key.protocol),
-            _list([_code(address) for address in shown.addresses]),
-            _list([_backend(backend, shown.vip.key.protocol, unhealthy) for backend in shown.vip.backends]),
-        )
-        for shown in overview.vips
+    return _table(
+        ("VIP", "Protocol", "Addresses", "In flight", "Backends"),
+        (_vip(shown, unhealthy) for shown in overview.vips),
     )
-    return _table(("VIP", "Protocol", "Addresses", "Backends"), rows)
+
+
+def _vip(shown: ShownVip, unhealthy: set[tuple[Protocol, Endpoint]]) -> Sequence[_Html]:
+    protocol = shown.vip.key.protocol
+    fares = {one.endpoint: one for traffic in shown.traffic for one in traffic.backends()}
+    troubles = [
+        _marked("bad", f"{listener.endpoint}: {listener.problem}")
+        for traffic in shown.traffic
+        for listener in traffic.listeners
+        if listener.problem is not None
+    ]
+    troubles += [_marked("bad", problem) for traffic in shown.traffic for problem in traffic.problems]
+    return (
+        _join([_code(shown.text), *([_list(troubles)] if troubles else [])]),
+        _text(protocol),
+        _list([_code(address) for address in shown.addresses]),
+        _text(sum(traffic.total.active for traffic in shown.traffic) if shown.traffic else "-"),
+        _list(
+            [
+                _backend(backend, protocol, unhealthy, fares.get(backend.endpoint))
+                for backend in shown.vip.backends[:ROWS_MAX]
+            ]
+        ),
+    )
 
 
 def _endpoints(task: Task) -> Iterable[tuple[Protocol, Endpoint]]:
@@ -206,7 +226,9 @@ def _endpoints(task: Task) -> Iterable[tuple[Protocol, Endpoint]]:
             yield port.protocol, Endpoint(task.agent, port.host_port)
 
 
-def _backend(backend: Backend, protocol: Protocol, unhealthy: set[tuple[Protocol, Endpoint]]) -> _Html:
+def _backend(
+    backend: Backend, protocol: Protocol, unhealthy: set[tuple[Protocol, Endpoint]], fares: BackendTraffic | None
+) -> _Html:
     told = [_code(backend.endpoint)]
     if (protocol, backend.endpoint) in unhealthy:
         told.append(_marked("bad", "unhealthy"))
@@ -214,6 +236,10 @@ def _backend(backend: Backend, protocol: Protocol, unhealthy: set[tuple[Protocol
         told.append(_marked("dim", "draining"))
     elif backend.weight != 1:
         told.append(_marked("dim", f"weight {backend.weight}"))
+    if fares is not None and fares.flows.active:
+        told.append(_marked("dim", f"{fares.flows.active} in flight"))
+    if fares is not None and fares.why is not None:
+        told.append(_marked("bad", f"{fares.use} for {duration(fares.seconds)}: {fares.why}"))
     return _join(told)
 
 

@@ -9,12 +9,24 @@ import msgspec
 from twisted.application.service import IService, IServiceCollection, MultiService
 
 from dcosnet.errors import ConfigError
-from dcosnet.interfaces import IMembership, IMetrics, IRestResource, ITaskSource, IToolbox, IViews, IZone, Part
+from dcosnet.interfaces import (
+    IDrains,
+    IMembership,
+    IMetrics,
+    IRestResource,
+    ITaskSource,
+    IToolbox,
+    ITraffic,
+    IViews,
+    IZone,
+    Part,
+)
 from dcosnet.io.listening import ListeningService, parse_socket
 from dcosnet.ops.counts import OpsMetrics
 from dcosnet.ops.guard import own_names
 from dcosnet.ops.http import Root, make_site
 from dcosnet.ops.manhole import manhole_factory, manhole_socket
+from dcosnet.ops.rest.drains import BeginDrain, Drains, EndDrain
 from dcosnet.ops.rest.hosts import Hosts
 from dcosnet.ops.rest.livez import Live
 from dcosnet.ops.rest.members import Members
@@ -48,7 +60,7 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
     if not settings.listen:
         raise ConfigError("ops.listen", "names nothing to listen on; leave [ops] out instead")
     views, zones, sources = toolbox[IViews], toolbox.all(IZone), toolbox.all(ITaskSource)
-    membership = toolbox[IMembership]
+    membership, planes = toolbox[IMembership], toolbox.all(ITraffic)
     sockets = [parse_socket(text, "ops.listen", toolbox.state_dir, 0o660) for text in settings.listen]
     started_at = toolbox.reactor.seconds()
 
@@ -61,13 +73,16 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
     registry = make_registry(metrics)
     own: list[IRestResource] = [
         Version(toolbox.node.version),
-        Vips(views, zones),
+        Vips(views, zones, planes),
         Records(zones),
         Hosts(zones),
         Services(zones),
         Tasks(views, sources),
         Sources(sources),
         Members(toolbox.node.name, membership),
+        Drains(toolbox.node.name, views, membership),
+        BeginDrain(views, toolbox[IDrains]),
+        EndDrain(views, toolbox[IDrains]),
         Nodes(views, toolbox.reactor),
         Status(toolbox, uptime),
         Live(),
@@ -77,7 +92,7 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
         Metrics(registry, "/v1/metrics"),
         Metrics(registry, "/v1/metrics/default"),
         Registry(metrics),
-        Page(toolbox, views, zones, sources, membership, uptime),
+        Page(toolbox, views, zones, sources, membership, planes, uptime),
     ]
     try:
         routes = Routes([*own, *toolbox.all(IRestResource)])

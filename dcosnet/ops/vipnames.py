@@ -1,4 +1,4 @@
-"""How VIPs are told to people: dcos-net's texts, and the addresses that the zone gives."""
+"""Where a VIP answers, by what the zones say."""
 
 from __future__ import annotations
 
@@ -8,14 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 from dcosnet.interfaces import IZone
 from dcosnet.model.net import Address, sort_key
 from dcosnet.model.vip import VipKey
-from dcosnet.model.viplabels import ZONE, dns_name, hash_text
-
-
-def vip_text(key: VipKey) -> str:
-    """ "web.shop.l4lb.thisdcos.directory:80" or "10.0.0.1:80", as dcos-net writes it: IPv6 without brackets."""
-    if key.address is not None:
-        return f"{key.address}:{key.port}"
-    return f"{dns_name(key) or f'{hash_text(key)}.{ZONE}'}:{key.port}"
+from dcosnet.model.viplabels import dns_name
 
 
 def vip_addresses(key: VipKey, zones: Iterable[IZone]) -> list[Address]:

@@ -14,6 +14,7 @@ from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 from dcosnet.interfaces import (
+    IDrains,
     IFold,
     IKeyValue,
     IMembership,
@@ -23,6 +24,7 @@ from dcosnet.interfaces import (
     IServicePlugin,
     ITaskSource,
     IToolbox,
+    ITraffic,
     IViews,
     IZone,
     Part,
@@ -72,10 +74,15 @@ views = Builtin(
     "views",
     "dcosnet.views.plugin",
     needs=_set(IKeyValue, IMembership, ITaskSource, IFold),
-    offers=_set(IViews),
+    offers=_set(IViews, IDrains),
     contributes=_set(IZone, IMetrics),
 )
-l4lb = Builtin("l4lb", "dcosnet.l4lb.plugin", needs=_set(IViews), contributes=_set(IZone, IMetrics))
+l4lb = Builtin("l4lb", "dcosnet.l4lb.plugin", needs=_set(IViews), contributes=_set(IZone, IMetrics, ITraffic))
+drain = Builtin("drain", "dcosnet.drain.plugin", needs=_set(IViews, IDrains, ITraffic))
 dns = Builtin("dns", "dcosnet.dns.plugin", needs=_set(IZone), contributes=_set(IMetrics))
-ops = Builtin("ops", "dcosnet.ops.plugin", needs=_set(IViews, IZone, ITaskSource, IMembership, IMetrics, IRestResource))
+ops = Builtin(
+    "ops",
+    "dcosnet.ops.plugin",
+    needs=_set(IViews, IDrains, IZone, ITaskSource, IMembership, IMetrics, IRestResource, ITraffic),
+)
 demo = Builtin("demo", "dcosnet.ops.demo", needs=_set(IViews, IZone))

@@ -19,10 +19,14 @@ from twisted.logger import Logger
 from dcosnet.errors import DataPlaneError
 from dcosnet.interfaces import IDataPlane
 from dcosnet.model.cell import Cell, Changed, Later
+from dcosnet.model.metric import Histogram
 from dcosnet.reconcile.diff import beside, changed_keys, part, patched, present
 from dcosnet.reconcile.loop import Loop
 
 log = Logger()
+
+ROUND_BOUNDS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0)
+"""Upper bounds, in seconds, of the histogram of rounds; 10 ms is what a change of the table should need at most."""
 
 
 class Reconciler(Service):
@@ -60,6 +64,8 @@ class Reconciler(Service):
         self._unsubscribe = lambda: None
         self.loop = Loop()
         self.rounds = 0
+        self.seconds = Histogram(ROUND_BOUNDS)
+        """How long rounds took."""
         self.failures = 0
         """Rounds in which the plane could not do something."""
         self.errors = 0
@@ -117,6 +123,7 @@ class Reconciler(Service):
     async def _guarded(self, keys: Changed) -> None:
         """A round; the catch-all of the reconcile loop (architecture section 5)."""
         self.rounds += 1
+        began = self._clock.seconds()
         problem: str | None = None
         tried, owed = True, None
         try:
@@ -129,10 +136,12 @@ class Reconciler(Service):
             tried = False
             problem = f"{type(error).__name__}: {error}"
             log.failure("a round of {loop} broke", loop=self.name)
+        now = self._clock.seconds()
+        self.seconds.observe(max(0.0, now - began))
         if problem is None:
-            self.loop.succeeded(self._clock.seconds())
+            self.loop.succeeded(now)
         else:
-            self.loop.failed(self._clock.seconds(), self._rng.random(), tried=tried, owed=owed)
+            self.loop.failed(now, self._rng.random(), tried=tried, owed=owed)
         self.problem = problem
 
     async def _reconcile(self, keys: Changed) -> tuple[DataPlaneError | None, Changed]:

@@ -13,6 +13,16 @@ from typing import Literal
 from hypothesis import strategies as st
 
 from dcosnet.model.addressing import AddressRange
+from dcosnet.model.drain import (
+    Drain,
+    DrainedBackend,
+    DrainedHost,
+    DrainedService,
+    DrainedTask,
+    Left,
+    Progress,
+    key_of,
+)
 from dcosnet.model.facts import Agent, Facts, Framework, Leader
 from dcosnet.model.member import Member, MemberState
 from dcosnet.model.net import Address, Endpoint, Protocol, parse_address, reachable, sort_key
@@ -168,19 +178,66 @@ members = st.builds(
     addresses=st.lists(addresses(), min_size=1, max_size=2, unique=True).map(tuple),
     state=st.sampled_from(MemberState),
 )
+_plain_names = names.filter(lambda text: text.isprintable() and text != "" and not _is_address(text))
+drainables = st.one_of(
+    st.builds(DrainedBackend, endpoints, st.none() | protocols),
+    st.builds(DrainedHost, addresses() | st.sampled_from(_FEW_NODES) | _plain_names),
+    st.builds(DrainedService, frameworks, _plain_names),
+    st.builds(DrainedTask, task_ids),
+)
+"""What can be drained."""
+drains = st.builds(
+    Drain,
+    what=drainables,
+    user=st.sampled_from(["root", ""]),
+    since=st.floats(0, 2e9),
+    note=st.text(max_size=20),
+    on=st.booleans(),
+)
+progress = st.dictionaries(
+    drainables.map(key_of),
+    st.builds(
+        Progress,
+        st.floats(0, 2e9),
+        st.dictionaries(st.text(max_size=20), st.builds(Left, st.integers(0, 1 << 40), st.booleans()), max_size=3),
+    ),
+    max_size=3,
+)
+"""What a node tells of its drains."""
+
+
+def _drains_of(some: list[Task], known: list[Member]) -> st.SearchStrategy[Drain]:
+    """Drains that concern these tasks, as a person would look them up, or nothing at all."""
+    whats = [drainables]
+    for task in some:
+        ends = [Endpoint(home, port) for home in (task.agent, *task.addresses) for port in _ports_of(task)]
+        whats += [st.just(DrainedHost(task.agent)), st.just(DrainedService(task.framework, task.name))]
+        whats += [st.just(DrainedTask(task.id))]
+        whats += [st.builds(DrainedBackend, st.sampled_from(ends), st.none() | protocols)] if ends else []
+    whats += [st.just(DrainedHost(member.name)) for member in known]
+    return st.builds(Drain, what=st.one_of(whats), on=st.sampled_from([True, True, False]))
+
+
+def _ports_of(task: Task) -> list[int]:
+    return [number for port in task.ports for number in (port.port, port.host_port) if number is not None]
 
 
 @st.composite
 def snapshots(draw: st.DrawFn) -> Snapshot:
-    """What a store may say: its tasks, nodes and leaders under their own keys, and who is a member."""
+    """What a store may say: its tasks, nodes, leaders and drains under their own keys, and who is a member."""
     owners = st.sampled_from(_FEW_NODES)
+    some, known = draw(st.lists(tasks, max_size=6)), draw(st.lists(members, max_size=3))
     return Snapshot(
         tasks={
             task.id.key: Owned(task, draw(owners), draw(stamps), draw(st.dictionaries(vip_names, stamps, max_size=1)))
-            for task in draw(st.lists(tasks, max_size=6))
+            for task in some
         },
         nodes={f"node/{node.name}": Owned(node, node.name, draw(stamps)) for node in draw(st.lists(nodes, max_size=3))},
-        members={member.name: member for member in draw(st.lists(members, max_size=3))},
+        members={member.name: member for member in known},
+        drains={
+            key_of(drain.what): Owned(drain, draw(owners), draw(stamps))
+            for drain in draw(st.lists(_drains_of(some, known), max_size=3))
+        },
         leaders={
             f"leader/{owner}": Owned(draw(leaders), owner, draw(stamps))
             for owner in draw(st.lists(owners, max_size=2, unique=True))

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import msgspec
 
-from dcosnet.interfaces import IFold, IKeyValue, IMembership, IMetrics, ITaskSource, IToolbox, IViews, IZone, Part
+from dcosnet.interfaces import (
+    IDrains,
+    IFold,
+    IKeyValue,
+    IMembership,
+    IMetrics,
+    ITaskSource,
+    IToolbox,
+    IViews,
+    IZone,
+    Part,
+)
+from dcosnet.views.drains import Drains
 from dcosnet.views.service import Views
 
 
@@ -23,9 +35,10 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:  # noqa: ARG001 - 
         toolbox.later,
         toolbox.reactor.seconds,
     )
+    drains = Drains(toolbox.node.name, toolbox[IKeyValue], lambda: views.snapshot.value.drains, toolbox.reactor.seconds)
     return Part(
         service=views,
-        offers={IViews: views},
+        offers={IViews: views, IDrains: drains},
         contributes=((IMetrics, views), *((IZone, zone) for zone in views.zones)),
         ready=lambda: views.unsynced.value,
     )

@@ -21,22 +21,27 @@ from dcosnet.errors import PeerError
 from dcosnet.interfaces import IFold, IKeyValue, IMembership, IMetrics, ITaskSource, IViews, IZone
 from dcosnet.io import heap
 from dcosnet.model.cell import Cell, Changed, Later
+from dcosnet.model.drain import Drain
 from dcosnet.model.entry import Entry, Lifetime
 from dcosnet.model.facts import Facts
 from dcosnet.model.member import Member
 from dcosnet.model.metric import Metric, Sample
+from dcosnet.model.net import Endpoint
 from dcosnet.model.node import Node
 from dcosnet.model.snapshot import Owned, Snapshot
 from dcosnet.model.task import Task
 from dcosnet.model.vip import Vip
 from dcosnet.model.zone import Zone
+from dcosnet.views.figures import figures
 from dcosnet.views.local import LocalKeys
 from dcosnet.views.presence import Presence
 from dcosnet.views.values import (
     decode_agent,
+    decode_drain,
     decode_framework,
     decode_leader,
     decode_node,
+    decode_progress,
     decode_refresh,
     decode_task,
 )
@@ -71,6 +76,10 @@ class _Reading:
 
 def _plain(decode: Callable[[bytes], Any]) -> Callable[[Entry], Owned[Any]]:
     return lambda entry: Owned(decode(entry.value), entry.owner, entry.created)
+
+
+def _drain(entry: Entry) -> Owned[Drain]:
+    return Owned(decode_drain(entry.key, entry.value), entry.owner, entry.created)
 
 
 @implementer(IViews, IMetrics)
@@ -115,6 +124,8 @@ class Views(Service):
             "agent": _Reading(_plain(decode_agent)),
             "leader": _Reading(_plain(decode_leader)),
             "refresh": _Reading(_plain(decode_refresh)),
+            "drain": _Reading(_drain),
+            "draining": _Reading(_plain(decode_progress)),
         }
         self._unreadable: set[str] = set()
         self._table = VipTable()
@@ -137,6 +148,7 @@ class Views(Service):
         reason = self._reason()
         self.snapshot: Cell[Snapshot] = Cell(self._take_snapshot(), later)
         self.vips: Cell[Mapping[str, Vip]] = Cell(self._table.vips, later)
+        self.drained: Cell[Mapping[str, Mapping[Endpoint, tuple[str, ...]]]] = Cell(self._table.drained, later)
         self.unsynced: Cell[str | None] = Cell(reason, later)
         self._task_cell: Cell[Zone] = Cell(Zone(TASKS, self._task_zone.records, reason), later)
         self._zk_cell: Cell[Zone] = Cell(Zone(ZOOKEEPER, self._zk_zone.records, reason), later)
@@ -332,6 +344,8 @@ class Views(Service):
             frameworks=held["framework"],
             agents=held["agent"],
             leaders=held["leader"],
+            drains=held["drain"],
+            progress=held["draining"],
         )
 
     def _publish(self, changed: frozenset[str]) -> None:
@@ -339,6 +353,7 @@ class Views(Service):
         if concerns_leader(changed):
             self._take_rivals(snapshot)
         self.vips.publish(self._table.vips, self._table.update(snapshot, changed))
+        self.drained.publish(self._table.drained, self._table.drained_changed)
         reason = self.unsynced.value
         names = self._task_zone.update(snapshot, changed)
         self._task_cell.publish(Zone(TASKS, self._task_zone.records, reason), names)
@@ -361,6 +376,7 @@ class Views(Service):
         yield Metric("dcosnet_views_frameworks", "Frameworks known.", "gauge", [Sample(held["framework"])])
         yield Metric("dcosnet_views_agents", "Mesos agents known.", "gauge", [Sample(held["agent"])])
         yield Metric("dcosnet_views_leaders", "Nodes that tell who leads.", "gauge", [Sample(held["leader"])])
+        yield Metric("dcosnet_views_drains", "Drains known, and ends of drains.", "gauge", [Sample(held["drain"])])
         yield Metric("dcosnet_views_vips", "VIPs with at least one backend.", "gauge", [Sample(len(self._table.vips))])
         yield Metric(
             "dcosnet_views_unfolded_keys",
@@ -380,3 +396,4 @@ class Views(Service):
         yield Metric(
             "dcosnet_views_refused_keys", "Keys that wait for room in the store.", "gauge", [Sample(len(self._refused))]
         )
+        yield from figures(self._table, self._readings["task"].held.values(), self._node.address)

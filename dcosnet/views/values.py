@@ -7,12 +7,14 @@ entry that cannot be read is a PeerError: it spoils only itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, TypeVar
 
 import msgspec
 
 from dcosnet.errors import PeerError
+from dcosnet.model.drain import PREFIX, Drain, Left, Progress, key_of, parse_drainable
 from dcosnet.model.facts import Agent, Framework, Leader
 from dcosnet.model.net import Endpoint, Protocol, check_port, parse_address
 from dcosnet.model.node import Node
@@ -88,6 +90,23 @@ class _Leader(msgspec.Struct, array_like=True, frozen=True):
     epoch: int
 
 
+class _Drain(msgspec.Struct, array_like=True, frozen=True):
+    on: bool
+    user: str
+    since: _Time
+    note: str
+
+
+class _Left(msgspec.Struct, array_like=True, frozen=True):
+    flows: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+    taking: bool
+
+
+class _Progress(msgspec.Struct, array_like=True, frozen=True):
+    since: _Time
+    left: dict[str, _Left]
+
+
 # One object for the agent of many tasks: decoded sooner, and held once.
 _address = lru_cache(4096)(parse_address)
 _encoder = msgspec.msgpack.Encoder()
@@ -96,6 +115,8 @@ _nodes = msgspec.msgpack.Decoder(_Node)
 _frameworks = msgspec.msgpack.Decoder(_Framework)
 _agents = msgspec.msgpack.Decoder(_Agent)
 _leaders = msgspec.msgpack.Decoder(_Leader)
+_drains = msgspec.msgpack.Decoder(_Drain)
+_progress = msgspec.msgpack.Decoder(dict[str, _Progress])
 _refreshes = msgspec.msgpack.Decoder(Annotated[int, msgspec.Meta(ge=0, le=REFRESH_MAX)])
 
 
@@ -230,6 +251,41 @@ def decode_leader(value: bytes) -> Leader:
         return Leader(_endpoint(*wire.master), tuple(_endpoint(*one) for one in wire.masters), wire.epoch)
     except ValueError as error:
         raise PeerError(f"a leader of the store cannot be used: {error}") from error
+
+
+def encode_drain(drain: Drain) -> bytes:
+    """A drain, or its end, but for what it drains: that is in its key."""
+    return _encoder.encode(_Drain(drain.on, drain.user, drain.since, drain.note))
+
+
+def decode_drain(key: str, value: bytes) -> Drain:
+    """What `encode_drain` was given, for the key of the drain. Raises PeerError."""
+    wire = _decode(_drains, value)
+    try:
+        what = parse_drainable(key.removeprefix(PREFIX))
+    except ValueError as error:
+        raise PeerError(f"a drain of the store cannot be used: {error}") from error
+    if what is None or key_of(what) != key:
+        raise PeerError(f"a drain of the store cannot be used: {key[:80]!r} is not written in full")
+    return Drain(what, wire.user, wire.since, wire.note, wire.on)
+
+
+def encode_progress(progress: Mapping[str, Progress]) -> bytes:
+    """How far drains have come on a node, by their keys."""
+    return _encoder.encode(
+        {
+            key: _Progress(one.since, {name: _Left(left.flows, left.taking) for name, left in one.left.items()})
+            for key, one in progress.items()
+        }
+    )
+
+
+def decode_progress(value: bytes) -> Mapping[str, Progress]:
+    """What `encode_progress` was given. Raises PeerError."""
+    return {
+        key: Progress(wire.since, {name: Left(left.flows, left.taking) for name, left in wire.left.items()})
+        for key, wire in _decode(_progress, value).items()
+    }
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[W], value: bytes) -> W:

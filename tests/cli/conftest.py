@@ -20,10 +20,14 @@ from dcosnet.cli.command import dcosnet
 
 @attrs.define
 class FakeDaemon:
-    """Replies by "METHOD path"; each request is put into `requests` as (method, path with query, document)."""
+    """
+    Replies by "METHOD path"; each request is put into `requests` as (method, path with query, document).
+
+    A list of replies is given one by one, the last one again and again.
+    """
 
     url: str
-    replies: dict[str, tuple[int, Any]] = attrs.field(factory=dict)
+    replies: dict[str, tuple[int, Any] | list[tuple[int, Any]]] = attrs.field(factory=dict)
     requests: queue.Queue[tuple[str, str, Any]] = attrs.field(factory=queue.Queue)
 
     def asked(self) -> tuple[str, str, Any]:
@@ -38,14 +42,17 @@ def _handler(replies: Callable[[], FakeDaemon]) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             daemon.requests.put((self.command, self.path, json.loads(body) if body else None))
             path = self.path.partition("?")[0]
-            status, document = daemon.replies.get(f"{self.command} {path}", (404, {"error": "no such thing"}))
+            reply = daemon.replies.get(f"{self.command} {path}", (404, {"error": "no such thing"}))
+            if isinstance(reply, list):
+                reply = reply.pop(0) if len(reply) > 1 else reply[0]
+            status, document = reply
             content = document if isinstance(document, bytes) else json.dumps(document).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_PUT = do_DELETE = answer
+        do_GET = do_PUT = do_POST = do_DELETE = answer
 
         def log_message(self, *_: object) -> None: ...
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import socket
 import subprocess
 import sys
@@ -24,13 +26,30 @@ STATUS = {
     "ready": True,
     "parts": {"dns": {"ready": True, "reason": None, "facts": {"listen": ["127.0.0.1:53"]}}},
 }
+COUNTS = {
+    "connections": 7,
+    "active": 2,
+    "failures": {"refused": 3, "timeout": 0},
+    "retries": 1,
+    "bytes": {"to_backend": 999, "to_client": 2_500_000},
+    "idle_closed": 4,
+    "connect": {"bounds": [0.001, 0.1], "counts": [6, 1, 0], "seconds": 0.014},
+}
+REST = {"use": "resting", "seconds": 72.5, "why": "five failures"}
 VIP = {
     "vip": "web.shop.l4lb.thisdcos.directory:8000",
     "protocol": "tcp",
     "address": ["127.11.0.1"],
+    "state": "partly",
+    "listeners": [
+        {"address": "127.11.0.1", "port": 8000, "problem": None},
+        {"address": "fd01:c::1", "port": 8000, "problem": "no such address"},
+    ],
+    "problems": [],
+    "total": COUNTS,
     "backend": [
-        {"ip": "127.0.0.1", "port": 8001, "weight": 1, "draining": False},
-        {"ip": "::1", "port": 8002, "weight": 0, "draining": True},
+        {"ip": "127.0.0.1", "port": 8001, "weight": 1, "draining": False, "counts": COUNTS} | REST,
+        {"ip": "::1", "port": 8002, "weight": 0, "draining": True, "use": "draining", "counts": None},
     ],
 }
 TASK = {
@@ -96,11 +115,63 @@ def test_status_of_a_degraded_node_is_a_failure(run: Run, daemon: FakeDaemon) ->
 
 
 def test_vips_show_backends_and_which_of_them_drain(run: Run, daemon: FakeDaemon) -> None:
-    """Where traffic goes, on one line a VIP."""
+    """Where traffic goes, on one line a VIP, and on the error output why some of it is not served."""
     daemon.replies["GET /v1/vips"] = (200, [VIP])
-    lines = run("--api", daemon.url, "vips").output.splitlines()
-    assert lines[1].split() == [VIP["vip"], "tcp", "127.11.0.1", "127.0.0.1:8001", "[::1]:8002(drains)"]
+    result = run("--api", daemon.url, "vips")
+    assert result.exit_code == 0
+    assert [line.split() for line in result.stdout.splitlines()] == [
+        ["VIP", "PROTOCOL", "ADDRESS", "STATE", "ACTIVE", "BACKENDS"],
+        [VIP["vip"], "tcp", "127.11.0.1", "partly", "2", "127.0.0.1:8001(rests)", "[::1]:8002(drains)"],
+    ]
+    assert result.stderr == f"{VIP['vip']}: [fd01:c::1]:8000: no such address\n"
     assert daemon.asked() == ("GET", "/v1/vips?detail", None)
+
+
+def test_vips_show_the_counts_of_each_backend(run: Run, daemon: FakeDaemon) -> None:
+    """One that had no flow shows zeros; of a failure the reasons; the name is filtered by the daemon."""
+    daemon.replies["GET /v1/vips"] = (200, [VIP])
+    lines = run("--api", daemon.url, "vips", "web.sh?p", "--detail").stdout.splitlines()
+    assert daemon.asked()[1] == "/v1/vips?detail&name=web.sh%3Fp"
+    assert ["|".join(re.split("  +", line)[2:]) for line in lines] == [
+        "BACKEND|WEIGHT|STATE|ACTIVE|CONNECTIONS|FAILURES|RETRIES|IN|OUT|IDLE ENDED|CONNECT",
+        "127.0.0.1:8001|1|resting 1m12s: five failures|2|7|3 (refused 3)|1|999B|2.5MB|4|2.00ms",
+        "[::1]:8002|0|draining|0|0|0|0|0B|0B|0|-",
+    ]
+
+
+@pytest.mark.parametrize("period", ["web", "0", "0.01", "1h1h1h1h1h1h9999d", "9" * 400])
+def test_a_period_that_is_none_is_a_usage_error(run: Run, daemon: FakeDaemon, period: str) -> None:
+    """A name after --watch would be taken for it, and the error says so."""
+    result = run("--api", daemon.url, "vips", f"--watch={period}")
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+    assert "--watch" in result.stderr
+
+
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_vips_are_watched_until_ctrl_c(daemon: FakeDaemon, output: str) -> None:
+    """Blocks or lines one after the other where there is no terminal, and a clean end."""
+    daemon.replies["GET /v1/vips"] = (200, [VIP])
+    program = "from dcosnet.cli import main; main()"
+    command = [sys.executable, "-c", program, "--api", daemon.url, "-o", output, "vips", "--watch", "0.1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        for _ in range(3):
+            daemon.asked()
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (0, "")
+    if output == "json":
+        looks = [json.loads(line) for line in [first, *rest.splitlines()]]
+        assert looks[0][0]["rates"] is None
+        assert looks[1][0]["rates"]["connections"] == 0.0
+        assert looks[1][0]["backend"][0]["counts"] == COUNTS
+    else:
+        assert rest.count(first) >= 1
+        assert [VIP["vip"], "tcp", "partly", "2", "0.0", "0.0", "0.00", "0.00", "-", "-"] in [
+            line.split() for line in rest.splitlines()
+        ]
 
 
 def test_records_send_their_pattern(run: Run, daemon: FakeDaemon) -> None:
@@ -345,6 +416,6 @@ def test_output_that_nobody_takes_is_a_failure_in_three_lines(daemon: FakeDaemon
 
 def test_a_closed_output_is_no_error(daemon: FakeDaemon) -> None:
     """Who closes it wants the exit code alone."""
-    daemon.replies["GET /v1/vips"] = (200, [VIP])
+    daemon.replies["GET /v1/vips"] = (200, [VIP | {"listeners": []}])
     done = _script(daemon, ">&-")
     assert (done.returncode, done.stderr) == (0, "")

@@ -18,11 +18,13 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime
 from twisted.internet.protocol import ClientFactory, DatagramProtocol, Protocol
 from zope.interface import implementer
 
+from dcosnet.io import mmsg
 from dcosnet.io.epoll import InnerEpoll
 from dcosnet.io.notify import Notifier
 from dcosnet.l4lb.counts import Counts
 from dcosnet.l4lb.flows import Flows
 from dcosnet.l4lb.homes import Homes
+from dcosnet.l4lb.ledger import Ledger
 from dcosnet.l4lb.listener import Listener, Service
 from dcosnet.l4lb.schedule import Pick, Schedule
 from dcosnet.l4lb.sockets import Sockets
@@ -40,7 +42,7 @@ PATIENCE = 20  # seconds until a test that hangs fails
 
 def free_port(kind: int = socket.SOCK_STREAM, address: str = str(VIP)) -> int:
     """A port that nobody has now."""
-    with socket.socket(socket.AF_INET, kind) as sock:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind) as sock:
         sock.bind((address, 0))
         return sock.getsockname()[1]
 
@@ -67,18 +69,21 @@ class Plane:
         udp_idle: float = 60.0,
         udp_flows: int = 100,
         clock: IReactorTime = reactor,
+        make_batch: Any = mmsg.batch,
         **limits: Any,
     ) -> None:
         self.counts = Counts()
         self.epoll = InnerEpoll(reactor)
         self.proxy = Proxy(self.epoll, clock, Limits(connections, connect_timeout, **limits), self.counts)
-        self.relay = Relay(self.epoll, reactor, Flows(udp_idle, udp_flows), self.counts)
+        self.relay = Relay(self.epoll, clock, Flows(udp_idle, udp_flows), self.counts, make_batch)
+        self.ledger = Ledger()
         self.plane = Userspace(
             self.proxy,
             self.relay,
             partial(Schedule, Pick.ROUND_ROBIN, Random(1)),
             Homes((), change=False),
             Sockets(Notifier({}, reactor)),
+            self.ledger,
         )
         self.epoll.start()
 
@@ -96,8 +101,8 @@ class Plane:
 
 
 @contextmanager
-def open_plane(**limits: Any) -> Iterator[Plane]:
-    made = Plane(**limits)
+def open_plane(**options) -> Iterator[Plane]:
+    made = Plane(**options)
     try:
         yield made
         assert made.epoll.errors == 0

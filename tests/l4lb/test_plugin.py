@@ -18,7 +18,7 @@ from zope.interface.verify import verifyObject
 
 from dcosnet.config.fields import Duration
 from dcosnet.errors import ConfigErrors
-from dcosnet.interfaces import IMetrics, IToolbox, IViews, IZone
+from dcosnet.interfaces import IMetrics, IToolbox, ITraffic, IViews, IZone
 from dcosnet.io.turns import Turns
 from dcosnet.l4lb.plugin import Settings, _within_descriptors, make_part
 from dcosnet.l4lb.zone import NOT_APPLIED, VipZone
@@ -27,6 +27,7 @@ from dcosnet.model.addressing import parse_range
 from dcosnet.model.cell import Cell
 from dcosnet.model.node import Node
 from dcosnet.model.stamp import Stamp
+from dcosnet.model.traffic import Use, VipTraffic
 from dcosnet.model.vip import Vip, VipKey
 
 from .rig import HOME, VIP, Echo, backend, free_port, network
@@ -77,6 +78,7 @@ class Running:
         given = dict(self.part.contributes)
         self.zone = given[IZone]
         self.metrics = given[IMetrics]
+        self.traffic = given[ITraffic]
         self.history: list[tuple[tuple[str, ...], str | None]] = []
         self.zone.zone.subscribe(self._saw)
         self.part.service.startService()
@@ -97,6 +99,16 @@ class Running:
             for metric in self.metrics.collect()
             for sample in metric.samples
         }
+
+    async def until(self, holds) -> None:
+        for _ in range(10_000):
+            if holds():
+                return
+            await deferLater(reactor, 0.001)
+        raise AssertionError("it never held")
+
+    def told(self, vip: Vip) -> VipTraffic:
+        return self.traffic.traffic()[str(vip.key)]
 
     def address(self) -> str:
         (record,) = self.zone.zone.value.records[NAME]
@@ -172,6 +184,10 @@ async def test_a_name_that_moves_is_served_at_both_addresses_for_a_while(running
     for home in (old, running.address()):
         client = await net.connect(port, home)
         await client.until(lambda one: one.got == b"hello")
+    told = running.told(web(port, backend(back)))
+    assert [str(one.endpoint.address) for one in told.listeners] == [running.address(), old]
+    assert [one.flows.taken for one in told.backends()] == [2]
+    assert told.total.taken == 2
 
 
 @pytest_twisted.ensureDeferred
@@ -255,3 +271,57 @@ def test_the_zone_keeps_its_value_when_nothing_changed() -> None:
     assert zone.take_applied({}, None) == frozenset()
     assert not zone.take_reason(NOT_APPLIED)
     assert zone.zone is before
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_passes_is_counted_by_vip_and_backend(running, net) -> None:
+    """While it runs, after it has ended, and of the VIP also when the backend is gone."""
+    verifyObject(ITraffic, running.traffic)
+    _, back = net.serve(Echo, b"hello")
+    dead = free_port()
+    vip = web(free_port(), backend(back), backend(dead))
+    await running.tell(vip)
+    assert running.told(vip).listeners[0].problem is None
+    clients = [await net.connect(vip.key.port, running.address()) for _ in range(8)]
+    for client in clients:
+        client.transport.write(b"1234567")
+        await client.until(lambda one: one.got == b"hello1234567")
+    open_ones = running.told(vip)
+    good, bad = open_ones.backends()
+    assert (good.flows.taken, good.flows.active, sum(good.flows.connects)) == (8, 8, 8)
+    assert (good.flows.to_backend, good.flows.to_client) == (8 * 7, 8 * 12), "of connections that are open"
+    assert bad.flows.failures["refused"] == good.flows.retries > 0
+    assert (good.use, bad.use) == (Use.IN_USE, Use.SUSPECT)
+    assert bad.why is not None
+    assert good.latency is not None
+    # One goes on while its backend leaves, and counts yet.
+    for client in clients[1:]:
+        client.transport.loseConnection()
+        await client.until(lambda one: one.lost is not None)
+    await running.until(lambda: running.told(vip).total.active == 1)
+    await running.tell(attrs.evolve(vip, backends=(backend(dead),)))
+    clients[0].transport.write(b"8")
+    await clients[0].until(lambda one: one.got.endswith(b"8"))
+    left = running.told(vip)
+    assert [one.endpoint.port for one in left.backends()] == [dead]
+    assert (left.total.taken, left.total.active, left.total.to_backend) == (8, 1, 8 * 7 + 1)
+    clients[0].transport.loseConnection()
+    await running.until(lambda: running.told(vip).total.active == 0)
+    assert running.told(vip).total.to_backend == 8 * 7 + 1
+    values = running.values()
+    assert values[f"vip_connections_total{NAME}:{vip.key.port}tcp"] == 8
+    await running.tell()
+    assert running.traffic.traffic() == {}
+    assert not any(name.startswith("vip_connections") for name in running.values())
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_not_served_says_why_where_its_traffic_is_told(running) -> None:
+    away = Vip(VipKey(model.Protocol.TCP, 80, address=ip_address("192.0.2.1")), (backend(1),))
+    loop = Vip(VipKey(model.Protocol.TCP, 8000, address=VIP), (attrs.evolve(backend(8000), address=VIP),))
+    await running.tell(away, loop)
+    (listener,) = running.told(away).listeners
+    assert listener.problem == running.part.describe()["problems"][0]["reason"]
+    assert running.told(loop).listeners == []
+    assert "itself" in running.told(loop).problems[0]
+    assert set(running.traffic.traffic([str(away.key), "tcp/none:1"])) == {str(away.key)}

@@ -16,13 +16,14 @@ from zope.interface import implementer
 
 from dcosnet.errors import DataPlaneError
 from dcosnet.interfaces import IDataPlane
-from dcosnet.l4lb.listener import Listener
+from dcosnet.l4lb.listener import Listener, Service
 from dcosnet.l4lb.plan import Listen, Serve, Unlisten, plan
 from dcosnet.l4lb.userspace import explain
 from dcosnet.model.net import Protocol
+from dcosnet.model.vip import VipKey
 from dcosnet.testing.contracts.dataplane import Rig, data_plane_contract
 
-from .rig import VIP, backend, free_port, listener, open_plane, service
+from .rig import VIP, backend, free_port, listener, network, open_plane, service
 
 
 def states():
@@ -148,3 +149,28 @@ def test_ipv6_vips_do_not_take_the_ipv4_port() -> None:
         six, four = Listener(Protocol.TCP, ip_address("::1"), port), listener(port)
         opened.apply({six: service(six), four: service(four)})
         assert opened.plane.observe().result.keys() == {six, four}
+
+
+@pytest.fixture
+def net():
+    with network() as made:
+        yield made
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_listener_that_changes_its_vip_counts_anew(net) -> None:
+    """An address may go from one name to another in one change: neither's clients or counts are the other's."""
+    first, second = net.serve_udp(b"a"), net.serve_udp(b"b")
+    with open_plane() as made:
+        home = listener(free_port(socket.SOCK_DGRAM), Protocol.UDP)
+        one = Service(VipKey(Protocol.UDP, home.port, name="one", framework="x"), (backend(first),))
+        other = Service(VipKey(Protocol.UDP, home.port, name="other", framework="x"), (backend(second),))
+        made.apply({home: one})
+        client = net.udp_client()
+        assert await client.ask(b"?", home.port) == b"a?"
+        made.apply({home: other})
+        assert list(made.ledger.vips) == [str(other.vip)]
+        assert list(made.ledger.used) == []
+        assert await client.ask(b"?", home.port) == b"b?"
+        assert list(made.ledger.used) == [str(other.vip)]
+        assert made.ledger[str(other.vip)].sum({})[0].flows == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,20 +11,23 @@ from typing import Any
 
 import attrs
 import pytest
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from dcosnet.interfaces import IMembership, ITaskSource, IToolbox, IViews, IZone
+from dcosnet.interfaces import IDrains, IMembership, ITaskSource, IToolbox, ITraffic, IViews, IZone
 from dcosnet.io.turns import Turns
 from dcosnet.model.cell import Cell
+from dcosnet.model.drain import Drainable, Progress
 from dcosnet.model.facts import Problem, SourceStatus
 from dcosnet.model.member import Member
-from dcosnet.model.net import Protocol
+from dcosnet.model.net import Endpoint, Protocol
 from dcosnet.model.node import Node
 from dcosnet.model.provenance import Provenance
 from dcosnet.model.snapshot import Owned, Snapshot
 from dcosnet.model.stamp import Stamp
 from dcosnet.model.task import Health, Port, Task, TaskId
+from dcosnet.model.traffic import VipTraffic
 from dcosnet.model.vip import Backend, Vip, VipKey
 from dcosnet.model.zone import Record, RecordType, Srv, Zone, address_record, apex_records
 from dcosnet.testing.fake_membership import FakeMembership
@@ -39,6 +42,7 @@ class FakeViews:
 
     snapshot: Cell[Snapshot]
     vips: Cell[Mapping[str, Vip]]
+    drained: Cell[Mapping[str, Mapping[Endpoint, tuple[str, ...]]]]
     unsynced: Cell[str | None]
     asked: list[int] = attrs.field(factory=list)
 
@@ -46,6 +50,31 @@ class FakeViews:
         """Numbers from 1."""
         self.asked.append(len(self.asked) + 1)
         return self.asked[-1]
+
+
+@implementer(IDrains)
+@attrs.define
+class FakeDrains:
+    """Remembers what was begun and ended; `disk` is what a write does."""
+
+    done: list[tuple[Any, ...]] = attrs.field(factory=list)
+    on: set[Drainable] = attrs.field(factory=set)
+    disk: Callable[[], Deferred[None]] = lambda: succeed(None)
+
+    def begin(self, what: Drainable, user: str, note: str) -> Deferred[None]:
+        self.done.append((str(what), user, note))
+        self.on.add(what)
+        return self.disk()
+
+    def end(self, what: Drainable) -> Deferred[None] | None:
+        self.done.append((str(what),))
+        return self.disk() if what in self.on else None
+
+    def tell(self, progress: Mapping[str, Progress] | None) -> None:
+        """Nobody asks."""
+
+    def tidy(self) -> None:
+        """There is nothing."""
 
 
 @implementer(IZone)
@@ -70,6 +99,17 @@ class FakeSource:
 
     def status(self) -> SourceStatus:
         return self.told
+
+
+@implementer(ITraffic)
+@attrs.frozen
+class FakeTraffic:
+    """What a plane carries, as a test tells it."""
+
+    carried: dict[str, VipTraffic] = attrs.field(factory=dict)
+
+    def traffic(self, vips=None):
+        return {key: one for key, one in self.carried.items() if vips is None or key in vips}
 
 
 @implementer(IToolbox)
@@ -140,11 +180,18 @@ def shop(turns: Turns) -> SimpleNamespace:
         named=named,
         plain=plain,
         snapshot=Cell(
-            Snapshot({t.id.key: Owned(t, "host-a", Stamp(1, 0, "host-a")) for t in tasks}, {}, {}), turns.later
+            Snapshot(
+                {t.id.key: Owned(t, "host-a", Stamp(1, 0, "host-a")) for t in tasks},
+                {},
+                {"host-a": Member("host-a", (ip_address("10.0.0.1"),))},
+            ),
+            turns.later,
         ),
+        drained=Cell({}, turns.later),
         vips=Cell({str(vip.key): vip for vip in (plain, named)}, turns.later),
         l4lb=FakeZone(l4lb.apex, Cell(l4lb, turns.later)),
         localhost=FakeZone(localhost.apex, Cell(localhost, turns.later)),
+        plane=FakeTraffic(),
         source=FakeSource(
             "files", SourceStatus(True, "2 files", 2, 7.5, (Problem("shop.toml: service 3", "port 0 is not usable"),))
         ),
@@ -154,14 +201,18 @@ def shop(turns: Turns) -> SimpleNamespace:
 @pytest.fixture
 def toolbox(clock: Clock, turns: Turns, shop: SimpleNamespace, tmp_path: Path) -> FakeToolbox:
     """A toolbox in which the shop is."""
-    views = FakeViews(shop.snapshot, shop.vips, Cell(None, turns.later))
+    views = FakeViews(shop.snapshot, shop.vips, shop.drained, Cell(None, turns.later))
     node = Node("host-a", ip_address("10.0.0.1"), (), "1.2.3", 0.0)
     return FakeToolbox(
         reactor=clock,
         node=node,
         state_dir=tmp_path,
-        offered={IViews: views, IMembership: FakeMembership([Member("host-a", (node.address,))], turns.later)},
-        contributed={IZone: [shop.l4lb, shop.localhost], ITaskSource: [shop.source]},
+        offered={
+            IViews: views,
+            IDrains: FakeDrains(),
+            IMembership: FakeMembership([Member("host-a", (node.address,))], turns.later),
+        },
+        contributed={IZone: [shop.l4lb, shop.localhost], ITaskSource: [shop.source], ITraffic: [shop.plane]},
         ready={"views": None, "dns": "not listening yet"},
         facts={"dns": {"listen": ["127.0.0.1:8053"]}},
         later=turns.later,

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from dcosnet.interfaces import IMembership, ITaskSource, IViews, IZone
 from dcosnet.model.facts import Problem, SourceStatus
 from dcosnet.model.member import Accusation, Member, MemberDetail, MemberState, Refusal
-from dcosnet.model.net import Protocol
+from dcosnet.model.net import Endpoint, Protocol
 from dcosnet.model.node import Node
 from dcosnet.model.provenance import Provenance
 from dcosnet.model.snapshot import Owned
 from dcosnet.model.stamp import Stamp
 from dcosnet.model.task import Port, Task, TaskId
+from dcosnet.model.traffic import BackendTraffic, Flows, ListenerTraffic, Use, VipTraffic
 from dcosnet.model.vip import Backend, Vip, VipKey
 from dcosnet.model.zone import Zone
 from dcosnet.ops.overview import CONTENT_SECURITY_POLICY, ROWS_MAX, Overview, ShownVip, duration, page
@@ -120,7 +121,9 @@ def test_the_shop_is_seen_at_a_glance(toolbox) -> None:
     membership.put(Member("host-b", (HOST,), MemberState.UNREACHABLE))
     membership.fares["host-b"] = MemberDetail(7.0, accused_by=(Accusation("host-c", "silent", 9.0),), problem="late")
     membership.refused = [Refusal("10.0.0.9:1", "identity", "its certificate is host-x's", theirs=False, age=3.0)]
-    resource = Page(toolbox, toolbox[IViews], toolbox.all(IZone), toolbox.all(ITaskSource), membership, lambda: 65.0)
+    resource = Page(
+        toolbox, toolbox[IViews], toolbox.all(IZone), toolbox.all(ITaskSource), membership, [], lambda: 65.0
+    )
     reply = get(resource)
     assert reply.content_type == "text/html; charset=utf-8"
     assert reply.headers["content-security-policy"] == CONTENT_SECURITY_POLICY
@@ -140,6 +143,38 @@ def test_a_backend_that_drains_is_marked(toolbox, shop) -> None:
     assert "127.0.0.1:8002 draining" in Reading(page(overview)).text
     heavy = attrs.evolve(shop.named, backends=(Backend(HOST, 1, HOST, weight=5),))
     assert "10.0.0.1:1 weight 5" in Reading(page(attrs.evolve(overview, vips=[ShownVip("v", [], heavy)]))).text
+
+
+def test_a_vip_shows_what_is_in_flight_and_who_rests(toolbox, shop) -> None:
+    """And why a listener of it is not there."""
+    first, second = shop.named.backends
+    carried = VipTraffic(
+        shop.named.key,
+        Flows(active=9),
+        [
+            ListenerTraffic(
+                Protocol.TCP,
+                Endpoint(HOST, 8000),
+                None,
+                [
+                    BackendTraffic(first.endpoint, 1, Flows(active=4)),
+                    BackendTraffic(second.endpoint, 0, Flows(), Use.RESTING, 65, "five failures"),
+                ],
+            ),
+            ListenerTraffic(Protocol.TCP, Endpoint(HOST, 1), "Permission denied"),
+        ],
+        ["all addresses are taken"],
+    )
+    shown = ShownVip("v", [], shop.named, [carried])
+    text = Reading(page(Overview(toolbox.node, 0.0, {}, vips=[shown]))).text
+    for told in (
+        "127.0.0.1:8001 4 in flight",
+        "127.0.0.1:8002 draining resting for 1m 5s: five failures",
+        "10.0.0.1:1: Permission denied",
+        "all addresses are taken",
+        "9",
+    ):
+        assert told in text
 
 
 def test_what_a_part_could_not_do_is_told_beside_its_state() -> None:

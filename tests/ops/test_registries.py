@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from dcosnet.model.metric import Metric, Sample
+from dcosnet.model.metric import Histogram, Metric, Sample
 from dcosnet.model.rest import RestRequest
 from dcosnet.ops.registries import REGISTRIES, translate
 from dcosnet.ops.rest.metrics import Registry
@@ -86,6 +87,40 @@ def test_a_registry_has_each_name_once(registry: str) -> None:
 def test_asking_a_registry_that_is_none_is_an_error_of_the_caller() -> None:
     with pytest.raises(KeyError):
         translate("spartan", [])
+
+
+class Balancer:
+    """A part that balances: one backend behind a named VIP and one behind an address of IPv6."""
+
+    name = "l4lb"
+
+    def collect(self):
+        named = {"vip": "web.shop.l4lb.thisdcos.directory:80", "protocol": "tcp", "address": "11.0.0.1:80"}
+        plain = {"vip": "fd00::7:53", "protocol": "tcp", "address": "[fd00::7]:53"}
+        ends = [{**named, "backend": "10.0.0.1:8001"}, {**plain, "backend": "[fd00::1]:53"}]
+        yield Metric("dcosnet_l4lb_backend_connections_total", "C.", "counter", [Sample(3, end) for end in ends])
+        failures = [Sample(2, {**ends[0], "reason": "refused"}), Sample(1, {**ends[0], "reason": "timeout"})]
+        yield Metric("dcosnet_l4lb_backend_failures_total", "F.", "counter", failures)
+        times = Histogram([0.001, 0.1])
+        times.observe(0.05)
+        yield Metric("dcosnet_l4lb_backend_connect_seconds", "T.", "histogram", histograms=[(ends[0], times)])
+        yield Metric("dcosnet_l4lb_round_seconds", "R.", "histogram", histograms=[({}, times)])
+
+
+def test_the_registry_l4lb_has_minutemans_connections() -> None:
+    """By VIP and backend as IP_PORT and the VIP's name; latency in nanoseconds, as they had it."""
+    text = scrape("l4lb", Balancer())
+    tags = 'backend="10.0.0.1_8001",name="web.shop.l4lb.thisdcos.directory",vip="11.0.0.1_80"'
+    told = lines(text)
+    assert f"mm_connect_successes{{{tags}}} 3.0" in told
+    assert 'mm_connect_successes{backend="fd00::1_53",name="fd00::7",vip="fd00::7_53"} 3.0' in told
+    assert f"mm_connect_failures{{{tags}}} 3.0" in told
+    assert f'mm_connect_latency_bucket{{backend="10.0.0.1_8001",le="1e+08",{tags.partition(",")[2]}}} 1.0' in told
+    assert f"mm_connect_latency_sum{{{tags}}} 5e+07" in told
+    assert {"vips_duration_seconds_count 1.0", "vips_duration_seconds_sum 0.05"} < told
+    assert "# TYPE vips_duration_seconds summary\n" in text
+    assert "# TYPE mm_connect_successes untyped\n" in text, "the sample has this very name"
+    assert list(text_string_to_metric_families(text))
 
 
 class TestContract(RestResourceContract):

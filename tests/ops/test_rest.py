@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from ipaddress import ip_address
 from types import SimpleNamespace
 
 import attrs
 import pytest
 from twisted.internet.protocol import ServerFactory
 
-from dcosnet.interfaces import IMembership, IRestResource, ITaskSource, IViews, IZone
+from dcosnet.interfaces import IMembership, IRestResource, ITaskSource, ITraffic, IViews, IZone
 from dcosnet.model.facts import Problem, SourceStatus
 from dcosnet.model.metric import Histogram, Metric, Sample
+from dcosnet.model.net import Endpoint, Protocol
+from dcosnet.model.traffic import BackendTraffic, Flows, ListenerTraffic, Use, VipTraffic
 from dcosnet.ops.connections import Bounded
 from dcosnet.ops.counts import OpsMetrics
 from dcosnet.ops.http import Counts, encode
@@ -40,7 +43,7 @@ def make(toolbox) -> dict[str, IRestResource]:
     sources = toolbox.all(ITaskSource)
     resources = [
         Version("1.2.3"),
-        Vips(views, zones),
+        Vips(views, zones, toolbox.all(ITraffic)),
         Records(zones),
         Hosts(zones),
         Services(zones),
@@ -52,7 +55,7 @@ def make(toolbox) -> dict[str, IRestResource]:
         Live(),
         Ready(toolbox),
         Metrics(make_registry([OpsMetrics(toolbox, Counts(), Bounded(ServerFactory()))])),
-        Page(toolbox, views, zones, sources, toolbox[IMembership], lambda: 12.5),
+        Page(toolbox, views, zones, sources, toolbox[IMembership], toolbox.all(ITraffic), lambda: 12.5),
     ]
     return {resource.path: resource for resource in resources}
 
@@ -111,12 +114,102 @@ def test_vips_have_the_shape_of_dcos_net(resources) -> None:
 
 
 def test_vips_tell_more_when_asked(resources) -> None:
-    """`?detail` adds the addresses that the zone gives, weights, and who drains."""
+    """`?detail` adds the addresses that the zone gives, weights, and who drains; nobody serves them here."""
     first, second = body(resources, "/v1/vips", detail="")
     assert first["address"] == ["127.11.3.4", "fd01:c::9"]
-    assert first["backend"][0] == {"ip": "127.0.0.1", "port": 8001, "weight": 1, "draining": False}
-    assert first["backend"][1] == {"ip": "127.0.0.1", "port": 8002, "weight": 0, "draining": True}
+    assert first["backend"][0] == {
+        "ip": "127.0.0.1", "port": 8001, "weight": 1, "draining": False, "use": None, "seconds": 0, "why": None,
+        "latency_seconds": None, "counts": None,
+    }  # fmt: skip
+    assert (first["backend"][1]["weight"], first["backend"][1]["draining"]) == (0, True)
+    assert (first["state"], first["listeners"]) == ("none", [])
     assert second["address"] == ["fd00::7"]
+
+
+HOST = ip_address("127.0.0.1")
+BUSY = Flows(
+    taken=7, active=2, failures={"refused": 1, "timeout": 0}, retries=1, to_backend=10, to_client=20, idle_closed=3,
+    bounds=(0.001, 0.1), connects=(5, 1, 1), connect_seconds=1.5,
+)  # fmt: skip
+
+
+def carry(shop: SimpleNamespace, problem: str | None = None) -> None:
+    """Let the plane serve the named VIP: one backend is busy and rests, the other had no flow yet."""
+    backends = (
+        BackendTraffic(Endpoint(HOST, 8001), 1, BUSY, Use.RESTING, 12.5, "five failures", 0.0025),
+        BackendTraffic(Endpoint(HOST, 8002), 0, Flows(), Use.DRAINING),
+    )
+    listeners = [ListenerTraffic(Protocol.TCP, Endpoint(ip_address("127.11.3.4"), 8000), None, backends)]
+    if problem is not None:
+        listeners.append(ListenerTraffic(Protocol.TCP, Endpoint(ip_address("fd01:c::9"), 8000), problem))
+    shop.plane.carried[str(shop.named.key)] = VipTraffic(shop.named.key, BUSY + Flows(taken=100), listeners)
+
+
+def test_vips_tell_what_this_node_counted(resources, shop: SimpleNamespace) -> None:
+    """Of the VIP with all that is gone, of each backend, in a shape that programs can subtract."""
+    carry(shop)
+    first, _second = body(resources, "/v1/vips", detail="")
+    assert first["state"] == "served"
+    assert first["listeners"] == [{"address": "127.11.3.4", "port": 8000, "problem": None}]
+    busy, idle = first["backend"]
+    assert (busy["use"], busy["seconds"], busy["why"]) == ("resting", 12.5, "five failures")
+    assert (busy["latency_seconds"], idle["use"]) == (0.0025, "draining")
+    assert busy["counts"] == {
+        "connections": 7,
+        "active": 2,
+        "failures": {"refused": 1, "timeout": 0},
+        "retries": 1,
+        "bytes": {"to_backend": 10, "to_client": 20},
+        "idle_closed": 3,
+        "connect": {"bounds": [0.001, 0.1], "counts": [5, 1, 1], "seconds": 1.5},
+    }
+    assert idle["counts"] is None
+    assert first["total"]["connections"] == 107
+
+
+@pytest.mark.parametrize(("problem", "state"), [(None, "served"), ("Permission denied", "partly")])
+def test_vips_tell_why_one_is_not_served(resources, shop: SimpleNamespace, problem: str | None, state: str) -> None:
+    """Of two listeners one may be had."""
+    carry(shop, problem)
+    first, _ = body(resources, "/v1/vips", detail="")
+    assert first["state"] == state
+    assert [one["problem"] for one in first["listeners"] if one["problem"]] == [problem] * (problem is not None)
+    key = str(shop.named.key)
+    shop.plane.carried[key] = VipTraffic(shop.named.key, Flows(), (), ["all addresses are taken"])
+    first, _ = body(resources, "/v1/vips", detail="")
+    assert (first["state"], first["problems"]) == ("problem", ["all addresses are taken"])
+
+
+def test_counts_change_neither_dcos_nets_shape_nor_its_etag(resources, shop: SimpleNamespace) -> None:
+    """Pollers of all nodes would get everything anew with each connection."""
+    before = get(resources["/v1/vips"])
+    carry(shop)
+    after = get(resources["/v1/vips"])
+    assert (before.body, before.headers) == (after.body, after.headers)
+    assert "etag" not in get(resources["/v1/vips"], {"detail": ""}).headers
+
+
+@pytest.mark.parametrize(
+    ("glob", "count"),
+    [
+        ("", 2),
+        ("*", 2),
+        ("web.shop", 1),
+        ("WEB.*", 1),
+        (NAME, 1),
+        (f"{NAME}:8000", 1),
+        (f"{NAME}:1", 0),
+        ("web", 0),
+        ("fd00::7", 1),
+        ("[[]fd00::7]:53", 1),
+        ("fd00::7:53", 1),
+        ("[", 0),
+    ],
+)
+def test_vips_can_be_picked_by_name(resources, glob: str, count: int) -> None:
+    """With or without port and zone, in any case."""
+    assert len(body(resources, "/v1/vips", name=glob, detail="")) == count
+    assert len(body(resources, "/v1/vips", name=glob)) == count
 
 
 @pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}', "*"])

@@ -214,10 +214,13 @@ def test_changes_during_a_round_are_taken_up_by_the_next(rig) -> None:
     rig.want(a=1)
     rig.want(b=1)
     assert rig.plane.there == {"a": 1}
+    rig.clock.advance(0.3)
     hold, rig.plane.hold = rig.plane.hold, None
     hold.callback(None)
     rig.turn()
     assert rig.plane.there == {"b": 1}
+    assert rig.loop.seconds.count == rig.loop.rounds
+    assert rig.loop.seconds.sum == pytest.approx(0.3)
 
 
 def test_a_defect_is_logged_counted_and_does_not_end_the_loop(rig) -> None:

@@ -40,6 +40,7 @@ SHELLS_BY_PATH = frozenset(
         "sources.mesos.pause",
         "sources.mesos.polled",
         "sources.mesos.stream",
+        "views.drains",
     }
 )
 CORES_BY_PATH = frozenset({"sources.files.checks"})  # and the reverse

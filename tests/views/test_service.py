@@ -88,6 +88,9 @@ class MemoryStore:
     def get(self, key):
         return self.core.live.get(key)
 
+    def owners(self, key):
+        return self.core.owners(key)
+
     def subscribe(self, prefix, receive):
         self.readers.append(Subscription(prefix, receive, self.core.live, self.later))
         return self.readers[-1].end

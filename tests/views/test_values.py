@@ -11,20 +11,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcosnet.errors import PeerError
+from dcosnet.model.drain import key_of
 from dcosnet.model.net import Protocol
 from dcosnet.model.provenance import Provenance
 from dcosnet.model.task import Port, Task, TaskId
 from dcosnet.testing import strategies
 from dcosnet.views.values import (
     decode_agent,
+    decode_drain,
     decode_framework,
     decode_leader,
     decode_node,
+    decode_progress,
     decode_task,
     encode_agent,
+    encode_drain,
     encode_framework,
     encode_leader,
     encode_node,
+    encode_progress,
     encode_task,
 )
 
@@ -51,6 +56,13 @@ def test_a_node_comes_back(node):
     assert decode_node(encode_node(node)) == node
 
 
+@given(strategies.drains, strategies.progress)
+def test_drains_and_progress_come_back(drain, progress):
+    """What is drained is in the key alone."""
+    assert decode_drain(key_of(drain.what), encode_drain(drain)) == drain
+    assert decode_progress(encode_progress(progress)) == progress
+
+
 @given(strategies.scheduler_frameworks, strategies.agents, strategies.leaders)
 def test_frameworks_agents_and_leaders_come_back(framework, agent, leader):
     assert decode_framework(encode_framework(framework)) == framework
@@ -74,9 +86,14 @@ def test_a_node_of_an_older_version_is_read(node):
 @given(st.one_of(st.binary(), strategies.tasks.map(lambda task: encode_task(task, {}))), st.data())
 def test_nonsense_is_a_peer_error(value, data):
     cut = value[: data.draw(st.integers(0, max(0, len(value) - 1)))]
-    for decode in (decode_task, decode_node, decode_framework, decode_agent, decode_leader):
+    readers = (decode_task, decode_node, decode_framework, decode_agent, decode_leader, drain_of_host)
+    for decode in readers:
         with pytest.raises(PeerError):
             decode(cut)
+
+
+def drain_of_host(value):
+    return decode_drain("drain/host/host-a", value)
 
 
 def test_a_port_out_of_range_is_a_peer_error():
@@ -90,6 +107,8 @@ def test_a_port_out_of_range_is_a_peer_error():
     [
         (decode_agent, ["S0", "host", "10.0.0", ""], "10.0.0"),
         (decode_leader, [["10.0.0.1", 0], [], 0], "port 0"),
+        (decode_progress, {"drain/host/a": [float("nan"), {}]}, "cannot be read"),
+        (decode_progress, {"drain/host/a": [1.0, {"tcp/10.0.0.1:80": [-1, False]}]}, "cannot be read"),
         (decode_node, ["host-b", "10.0.0.1", [], "1", float("nan")], "cannot be read"),
         (decode_node, ["host-b", "10.0.0.1", [], "1", 0.0, 1e12], "cannot be read"),
         (decode_leader, [["10.0.0.1", 5050], [["nobody", 5050]], 0], "nobody"),

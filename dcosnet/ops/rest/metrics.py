@@ -91,8 +91,13 @@ def _collect(parts: Iterable[IMetrics]) -> Iterator[Metric]:
 
 def family(metric: Metric) -> Family:
     """A metric of ours in the library's type; a counter's name is without its suffix there."""
+    name, kind = metric.name, metric.kind
+    # The library gives each counter the suffix; of dcos-net's some have none, and are told without a type.
+    counter = kind == "counter" and name.endswith("_total")
     made = Family(
-        metric.name.removesuffix("_total") if metric.kind == "counter" else metric.name, metric.help, metric.kind
+        name.removesuffix("_total") if counter else name,
+        metric.help,
+        kind if counter or kind != "counter" else "unknown",
     )
     for sample in metric.samples:
         made.add_sample(metric.name, dict(sample.labels), sample.value)
@@ -102,6 +107,10 @@ def family(metric: Metric) -> Family:
 
 
 def _add_histogram(made: Family, labels: dict[str, str], histogram: Histogram) -> None:
+    if made.type == "summary":
+        made.add_sample(f"{made.name}_count", labels, histogram.count)
+        made.add_sample(f"{made.name}_sum", labels, histogram.sum)
+        return
     total = 0
     for bound, count in zip((*histogram.bounds, float("inf")), histogram.counts, strict=True):
         total += count

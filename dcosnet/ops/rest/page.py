@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 import attrs
 from zope.interface import implementer
 
-from dcosnet.interfaces import IMembership, IRestResource, ITaskSource, IToolbox, IViews, IZone
+from dcosnet.interfaces import IMembership, IRestResource, ITaskSource, IToolbox, ITraffic, IViews, IZone
 from dcosnet.model.facts import Problem
 from dcosnet.model.member import MemberDetail
 from dcosnet.model.rest import RestReply, RestRequest
-from dcosnet.ops.overview import CONTENT_SECURITY_POLICY, Overview, ShownVip, page
-from dcosnet.ops.vipnames import vip_addresses, vip_text
+from dcosnet.model.viplabels import vip_text
+from dcosnet.ops.overview import CONTENT_SECURITY_POLICY, ROWS_MAX, Overview, ShownVip, page
+from dcosnet.ops.vipnames import vip_addresses
 
 
 @implementer(IRestResource)
@@ -29,6 +30,7 @@ class Page:
     _zones: Sequence[IZone]
     _sources: Sequence[ITaskSource]
     _membership: IMembership
+    _planes: Sequence[ITraffic]
     _uptime: Callable[[], float]
 
     def respond(self, _request: RestRequest) -> RestReply:
@@ -43,10 +45,7 @@ class Page:
                 name: [Problem(each["subject"], each["reason"]) for each in facts.get("problems", ())]
                 for name, facts in self._toolbox.describe().items()
             },
-            vips=[
-                ShownVip(vip_text(vip.key), vip_addresses(vip.key, self._zones), vip)
-                for vip in sorted(self._views.vips.value.values(), key=lambda vip: vip.key.sort_key)
-            ],
+            vips=self._vips(),
             tasks=[tasks[key] for key in sorted(tasks)],
             sources=sorted(((source.name, source.status()) for source in self._sources), key=lambda pair: pair[0]),
             zones=[zone.zone.value for zone in sorted(self._zones, key=lambda zone: zone.apex)],
@@ -58,3 +57,17 @@ class Page:
             content_type="text/html; charset=utf-8",
             headers={"content-security-policy": CONTENT_SECURITY_POLICY},
         )
+
+    def _vips(self) -> Sequence[ShownVip]:
+        vips = sorted(self._views.vips.value.values(), key=lambda vip: vip.key.sort_key)
+        keys = [str(vip.key) for vip in vips[:ROWS_MAX]]
+        carried = [plane.traffic(keys) for plane in self._planes]
+        return [
+            ShownVip(
+                vip_text(vip.key),
+                vip_addresses(vip.key, self._zones),
+                vip,
+                [plane[key] for plane in carried if (key := str(vip.key)) in plane],
+            )
+            for vip in vips
+        ]

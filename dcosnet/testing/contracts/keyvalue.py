@@ -105,6 +105,15 @@ def key_value_contract(make: Callable[[Path], Rig]) -> type:  # noqa: C901 - it 
                 assert outcome(done) == "done"
             assert set(rig.store.entries("a/")) == {"a/lease", "a/durable"}
 
+        def test_who_has_an_entry_of_a_key_is_told(self, tmp_path: Path) -> None:
+            """Nobody, or this node."""
+            rig = self.open(tmp_path)
+            assert rig.store.owners("k") == set()
+            rig.store.write({"k": b"1"}, LEASE)
+            assert rig.store.owners("k") == {rig.node}
+            rig.store.write({"k": None}, LEASE)
+            assert rig.store.owners("k") == set()
+
         def test_a_lease_is_acknowledged_at_once(self, tmp_path: Path) -> None:
             """A lease asks nothing of the disk."""
             assert outcome(self.open(tmp_path).store.write({"k": b"v"}, LEASE)) == "done"

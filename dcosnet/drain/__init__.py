@@ -1,0 +1,1 @@
+"""How far drains have come on this node, told to all."""
