@@ -19,6 +19,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from dcosnet.io.epoll import EDGE, ERROR, HANGUP, READ, URGENT, WRITE
@@ -128,7 +129,7 @@ class End:
             except BlockingIOError:
                 sent = 0
             except OSError:
-                self.connection.abort()
+                peer.broke()
                 return
             if sent < length:
                 peer.pending = bytes(view[sent:length])
@@ -210,7 +211,7 @@ class End:
             self.block()
             return False
         except OSError:
-            self.connection.abort()
+            self.broke()
             return False
         self.pipe = None
         return True
@@ -239,7 +240,7 @@ class End:
             except BlockingIOError:
                 return
             except OSError:
-                self.connection.abort()
+                self.broke()
                 return
             if sent < len(self.pending):
                 self.pending = memoryview(self.pending)[sent:]
@@ -256,6 +257,24 @@ class End:
         self.finished = True
         if not self.peer.blocked:
             self.peer.half_close()
+
+    def broke(self) -> None:
+        """
+        It takes no more: pass on what it had said by then, and reset both.
+
+        Without a proxy its peer could still read that: an answer that came before
+        the request was complete, for example.
+        """
+        peer, view = self.peer, self.view
+        with suppress(OSError):
+            while not peer.blocked:
+                length = self.receive(view)
+                if not length:
+                    break
+                self.count += length
+                if peer.send(view[:length]) < length:
+                    break
+        self.connection.abort()
 
     def half_close(self) -> None:
         """This end gets nothing more: say so, or close all when the other direction is done too."""
