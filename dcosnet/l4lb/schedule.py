@@ -265,11 +265,7 @@ class Schedule:
                 self._leaving.append(target)
         self._settle()
         self._growing += come if stayed else ()
-        self._resting = [target for target in self._resting if target in self and target.backend.weight]
-
-    def __contains__(self, target: Target) -> bool:
-        """Whether it is still one of the backends, draining or not."""
-        return self._targets.get(target.sockaddr) is target
+        self._resting = [target for target in self._resting if not target.gone and target.backend.weight]
 
     @property
     def targets(self) -> Collection[Target]:
@@ -375,7 +371,7 @@ class Schedule:
     def _judge(self, target: Target, standing: Standing, now: float) -> None:
         """After trouble: it may have to rest, if not too many do."""
         self._stale = _NEVER
-        if not standing.due or target not in self:
+        if not standing.due or target.gone:
             return
         self._let_back(now)
         opened = sum(1 for one in self._targets.values() if one.backend.weight)

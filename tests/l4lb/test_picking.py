@@ -168,6 +168,16 @@ def test_what_turns_slow_loses_most_of_its_share_at_once_and_gets_it_back() -> N
     assert shares(play.run(5))[0] == pytest.approx(0.25, abs=0.03)
 
 
+def test_what_was_slow_is_tried_again_where_the_other_is_always_at_hand() -> None:
+    """Of two, hardly ever with a flow, the slow one would never be asked; so its slowness is forgotten in time."""
+    play = Play(Server(work=0.001), Server(work=0.001), rate=20)
+    play.run(5)
+    play.schedule.worked(next(iter(play.schedule.targets)), play.now, 0.05)
+    assert play.run(5)[8000] < 5
+    play.run(30)
+    assert shares(play.run(60))[0] == pytest.approx(0.5, abs=0.1)
+
+
 def test_one_lost_segment_does_not_cost_a_backend_its_share_for_long() -> None:
     """A second instead of a millisecond, once; then as before."""
     play = Play(Server(), Server())

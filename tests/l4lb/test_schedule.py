@@ -92,7 +92,7 @@ def test_flows_are_kept_when_the_weight_changes() -> None:
     target.active = 5
     made.update(backends(0))
     assert made.pick(0.0) is None
-    assert target in made
+    assert not target.gone
     made.update(backends(1))
     assert made.pick(0.0) is target
     assert target.active == 5
@@ -167,6 +167,17 @@ def test_when_the_others_go_the_resting_is_used() -> None:
     bad = troubled(made, 8000)
     made.update(backends(1, 0))
     assert made.pick(101.0) is bad
+
+
+def test_when_some_of_the_others_go_the_first_to_return_does_so_now() -> None:
+    """Two of five may rest, and of the three that stay one."""
+    made = schedule(Pick.LEAST, 1, 1, 1, 1, 1)
+    troubled(made, 8000)
+    troubled(made, 8001, 110.0)
+    assert states(made, 111.0).count(State.RESTING) == 2
+    made.update(backends(1, 1, 1))
+    made.pick(111.0)
+    assert states(made, 111.0) == [State.RETURNING, State.RESTING, State.IN_USE]
 
 
 def test_what_was_tried_leaves_the_resting_to_the_last() -> None:
