@@ -19,7 +19,8 @@ from twisted.internet.task import Clock, deferLater
 
 from dcosnet.errors import DataPlaneError
 from dcosnet.io.pipes import SIZE
-from dcosnet.l4lb.connection import BUFFER, KEEPALIVE, Connection, End
+from dcosnet.l4lb.connection import KEEPALIVE, Connection
+from dcosnet.l4lb.ends import BUFFER, End
 from dcosnet.l4lb.idle import PERIOD
 
 from .rig import HOME, PATIENCE, VIP, Echo, FullEpoll, Peer, backend, free_port, listener, network, open_plane, service
