@@ -93,6 +93,21 @@ async def test_a_dead_backend_costs_the_client_nothing(plane, net) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_a_client_said_early_reaches_the_backend_that_answers(plane, net) -> None:
+    """It had spoken, and ended its half, before the first backend refused."""
+    echo, port = net.serve(Peer)
+    vip = serve(plane, backend(free_port(address=str(HOME))), backend(port))
+    with socket.socket() as client:
+        client.connect((str(VIP), vip))
+        client.sendall(b"early")
+        client.shutdown(socket.SHUT_WR)
+        await echo.until(1)
+        await echo.peers[0].until(lambda one: one.finished)
+        assert echo.peers[0].got == b"early"
+    assert plane.counts.retries == 1
+
+
+@pytest_twisted.ensureDeferred
 async def test_without_a_backend_that_answers_the_client_is_reset(plane, net) -> None:
     dead = [backend(free_port(address=str(HOME))) for _ in range(2)]
     assert await net.end(serve(plane, *dead)) in RESET
