@@ -189,4 +189,5 @@ def _within_descriptors(settings: Settings) -> tuple[int, int]:
     if soft == resource.RLIM_INFINITY:
         return settings.max_connections, settings.max_udp_flows
     room = max(64, soft - _RESERVED)
-    return min(settings.max_connections, room * 3 // 8), min(settings.max_udp_flows, room // 4)
+    flows = min(settings.max_udp_flows, room // 4)
+    return min(settings.max_connections, (room - flows) // 2), flows

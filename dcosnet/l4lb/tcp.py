@@ -21,8 +21,9 @@ from twisted.logger import Logger
 
 from dcosnet.io.epoll import READ, InnerEpoll
 from dcosnet.io.pipes import Pipes
-from dcosnet.l4lb.connection import BUFFER, KEEPALIVE, NONBLOCKING, Connection
+from dcosnet.l4lb.connection import KEEPALIVE, NONBLOCKING, Connection
 from dcosnet.l4lb.counts import Counts
+from dcosnet.l4lb.ends import BUFFER
 from dcosnet.l4lb.idle import Idle
 from dcosnet.l4lb.schedule import Schedule, Target
 

@@ -19,7 +19,8 @@ from twisted.internet.task import Clock, deferLater
 
 from dcosnet.errors import DataPlaneError
 from dcosnet.io.pipes import SIZE
-from dcosnet.l4lb.connection import BUFFER, KEEPALIVE, Connection, End
+from dcosnet.l4lb.connection import KEEPALIVE, Connection
+from dcosnet.l4lb.ends import BUFFER, End
 from dcosnet.l4lb.idle import PERIOD
 
 from .rig import HOME, PATIENCE, VIP, Echo, FullEpoll, Peer, backend, free_port, listener, network, open_plane, service
@@ -89,6 +90,21 @@ async def test_a_dead_backend_costs_the_client_nothing(plane, net) -> None:
     assert plane.counts.connect_refused == 1, "once is enough: it is tried last from then on"
     assert plane.counts.retries == 1
     assert plane.counts.refused == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_client_said_early_reaches_the_backend_that_answers(plane, net) -> None:
+    """It had spoken, and ended its half, before the first backend refused."""
+    echo, port = net.serve(Peer)
+    vip = serve(plane, backend(free_port(address=str(HOME))), backend(port))
+    with socket.socket() as client:
+        client.connect((str(VIP), vip))
+        client.sendall(b"early")
+        client.shutdown(socket.SHUT_WR)
+        await echo.until(1)
+        await echo.peers[0].until(lambda one: one.finished)
+        assert echo.peers[0].got == b"early"
+    assert plane.counts.retries == 1
 
 
 @pytest_twisted.ensureDeferred

@@ -29,6 +29,7 @@ SHELLS_BY_PATH = frozenset(
         "kv.copies",
         "kv.log",
         "l4lb.connection",
+        "l4lb.ends",
         "l4lb.idle",
         "gossip.addressbook",
         "gossip.membership",
