@@ -31,7 +31,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 APT  := $(SUDO) env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -qq -o Dpkg::Use-Pty=0
 system-deps: ## install the programs that the system tests use (Debian, Ubuntu)
 	$(APT) update
-	$(APT) install -y --no-install-recommends bind9-dnsutils curl dnsperf haproxy iperf3 iproute2 knot \
+	$(APT) install -y --no-install-recommends bind9-dnsutils curl dnsperf haproxy hey iperf3 iproute2 knot \
 	    default-jre-headless libnginx-mod-stream nftables nginx python3-venv wrk zookeeperd
 
 lint: $(VENV)/made-test ## style and types

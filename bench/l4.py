@@ -6,24 +6,31 @@ Each balancer runs on CPU 0, its clients and backends on CPU 1, one balancer at 
 time. The figure is the balancer's own CPU per unit of work, because that
 survives a noisy machine; the ratio is to HAProxy in TCP mode. The daemon runs as
 a user would run it, counters on, from a configuration written for the occasion.
-It needs haproxy, nginx with its stream module, wrk and iperf3, and two CPUs.
+Besides: how late answers are at a constant rate, and what idle connections hold.
+It needs haproxy, nginx with its stream module, wrk, iperf3 and hey, and two CPUs.
 """
 
 import argparse
 import contextlib
+import csv
+import io
 import json
 import platform
 import re
+import resource
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
-from common import cpu_seconds, need, pin, start, table
+from common import cpu_seconds, need, pin, processes, start, table
 
 BALANCER, LOAD = 0, 1
 STREAM_MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
@@ -32,19 +39,26 @@ WEB, BULK = (6201, 6202), 6211
 """Where the backends listen."""
 FRONTS = {"haproxy": (HERE, 6301, 6311), "nginx stream": (HERE, 6302, 6312), "dcosnet": ("127.11.0.1", 6303, 6313)}
 """Address, web port and bulk port of each balancer."""
+RATE, WORKERS = 5000, 50
+"""Requests per second, and over how many kept connections, where latency is measured."""
+IDLE = 8000
+DESCRIPTORS = 20000
+"""Of each process; a balancer takes two for a connection."""
+
+Samples = defaultdict[str, list[float]]
 
 BACKENDS = """
-worker_processes 1; pid {dir}/web.pid; error_log /dev/null; daemon off;
-events {{ worker_connections 8192; }}
+worker_processes 1; worker_rlimit_nofile {descriptors}; pid {dir}/web.pid; error_log /dev/null; daemon off;
+events {{ worker_connections {descriptors}; }}
 http {{
-  access_log off; keepalive_requests 1000000000;
+  access_log off; keepalive_requests 1000000000; keepalive_timeout 10m;
   server {{ {listen} location / {{ return 200 "a small answer\\n"; }} }}
 }}
 """
 STREAM = """
 load_module {module};
-worker_processes 1; pid {dir}/stream.pid; error_log /dev/null; daemon off;
-events {{ worker_connections 8192; }}
+worker_processes 1; worker_rlimit_nofile {descriptors}; pid {dir}/stream.pid; error_log /dev/null; daemon off;
+events {{ worker_connections {descriptors}; }}
 stream {{
   upstream web {{ {web} }}
   upstream bulk {{ server {here}:{bulk}; }}
@@ -55,13 +69,14 @@ stream {{
 HAPROXY = """
 global
   nbthread 1
-  maxconn 4000
+  maxconn 8500
+  maxpipes 100
 defaults
   mode tcp
   option splice-auto
   timeout connect 5s
-  timeout client 1m
-  timeout server 1m
+  timeout client 10m
+  timeout server 10m
 listen web
   bind {here}:{front_web}
 {web}
@@ -79,6 +94,7 @@ path = "{dir}/services"
 [l4lb]
 plane = "userspace"
 named_vips = ["127.11.0.0-127.11.255.254"]
+max_udp_flows = 100
 """
 SERVICE = """
 [[service]]
@@ -95,11 +111,18 @@ def write_files(folder: Path) -> None:
     _, ng_web, ng_bulk = FRONTS["nginx stream"]
     vip, our_web, our_bulk = FRONTS["dcosnet"]
     listen = " ".join(f"listen {HERE}:{port} backlog=4096;" for port in WEB)
-    (folder / "web.conf").write_text(BACKENDS.format(dir=folder, listen=listen))
+    (folder / "web.conf").write_text(BACKENDS.format(dir=folder, listen=listen, descriptors=DESCRIPTORS))
     servers = " ".join(f"server {HERE}:{port};" for port in WEB)
     (folder / "stream.conf").write_text(
         STREAM.format(
-            module=STREAM_MODULE, dir=folder, here=HERE, web=servers, bulk=BULK, front_web=ng_web, front_bulk=ng_bulk
+            module=STREAM_MODULE,
+            descriptors=DESCRIPTORS,
+            dir=folder,
+            here=HERE,
+            web=servers,
+            bulk=BULK,
+            front_web=ng_web,
+            front_bulk=ng_bulk,
         )
     )
     servers = "\n".join(f"  server s{port} {HERE}:{port}" for port in WEB)
@@ -140,11 +163,46 @@ def requests(address: str, port: int, seconds: int, *options: str) -> int:
     return int(re.search(r"(\d+) requests in", out)[1])
 
 
-def gigabytes(address: str, port: int, seconds: int) -> float:
-    """What iperf3's server received."""
-    argv = ["iperf3", "-c", address, "-p", str(port), "-t", str(seconds), "-J"]
+def gigabytes(address: str, port: int, seconds: int, *options: str) -> float:
+    """What one end of iperf3 received; its server may still be busy with the client before."""
+    argv = ["iperf3", "-c", address, "-p", str(port), "-t", str(seconds), "-J", *options]
+    for _ in range(10):
+        done = subprocess.run(["taskset", "-c", str(LOAD), *argv], capture_output=True, text=True, check=False)
+        said = json.loads(done.stdout)
+        if "busy" not in said.get("error", ""):
+            break
+        time.sleep(0.1)
+    if "error" in said:
+        sys.exit(f"iperf3 against {address}:{port}: {said['error']}")
+    return float(said["end"]["sum_received"]["bytes"]) / 1e9
+
+
+def percentile(address: str, port: int, seconds: int) -> float:
+    """The 99th percentile of answers at the constant rate, in milliseconds."""
+    argv = ["hey", "-z", f"{seconds}s", "-c", str(WORKERS), "-q", str(RATE // WORKERS), "-o", "csv"]
+    argv.append(f"http://{address}:{port}/")
     out = subprocess.run(["taskset", "-c", str(LOAD), *argv], capture_output=True, text=True, check=True).stdout
-    return json.loads(out)["end"]["sum_received"]["bytes"] / 1e9
+    times = [float(row["response-time"]) for row in csv.DictReader(io.StringIO(out)) if row["status-code"] == "200"]
+    return statistics.quantiles(times, n=100)[-1] * 1e3
+
+
+def megabytes(pid: int) -> float:
+    """What a process tree has in memory."""
+    pages = sum(int(Path(f"/proc/{one}/statm").read_text().split()[1]) for one in processes(pid))
+    return pages * resource.getpagesize() / 1e6
+
+
+def hold(address: str, port: int, count: int) -> list[socket.socket]:
+    """So many connections that have had an answer and are idle now."""
+    request = f"GET / HTTP/1.1\r\nHost: {address}\r\n\r\n".encode()
+    held: list[socket.socket] = []
+    for _ in range(count):
+        sock = socket.create_connection((address, port), 20)
+        sock.sendall(request)
+        if not sock.recv(4096).startswith(b"HTTP/1.1 200"):
+            sys.exit(f"no answer from {address}:{port} over connection {len(held)}")
+        held.append(sock)
+    return held
 
 
 def version(*argv: str) -> str:
@@ -153,24 +211,53 @@ def version(*argv: str) -> str:
     return (done.stdout or done.stderr).splitlines()[0]
 
 
-def measure(balancers: dict[str, subprocess.Popen[bytes]], seconds: int, rounds: int) -> None:
-    """Take turns, and print."""
-    kept, opened, bulk = defaultdict(list), defaultdict(list), defaultdict(list)
+def measure_cost(balancers: dict[str, subprocess.Popen[bytes]], seconds: int, rounds: int) -> None:
+    """Take turns, and print CPU by unit of work."""
+    kept: Samples = defaultdict(list)
+    opened: Samples = defaultdict(list)
+    up: Samples = defaultdict(list)
+    down: Samples = defaultdict(list)
     for _ in range(rounds):
         for name, process in balancers.items():
             address, web_port, bulk_port = FRONTS[name]
-            before = cpu_seconds(process.pid)
-            count = requests(address, web_port, seconds)
-            kept[name].append((cpu_seconds(process.pid) - before) / count * 1e6)
-            before = cpu_seconds(process.pid)
-            count = requests(address, web_port, seconds, "-H", "Connection: close")
-            opened[name].append((cpu_seconds(process.pid) - before) / count * 1e6)
-            before = cpu_seconds(process.pid)
-            amount = gigabytes(address, bulk_port, seconds)
-            bulk[name].append((cpu_seconds(process.pid) - before) / amount)
+
+            def cost(samples: Samples, work: Callable[[], float], unit: float) -> None:
+                before = cpu_seconds(process.pid)  # noqa: B023 - called within the round
+                amount = work()
+                samples[name].append((cpu_seconds(process.pid) - before) / amount * unit)  # noqa: B023
+
+            cost(kept, partial(requests, address, web_port, seconds), 1e6)
+            cost(opened, partial(requests, address, web_port, seconds, "-H", "Connection: close"), 1e6)
+            cost(up, partial(gigabytes, address, bulk_port, seconds), 1)
+            cost(down, partial(gigabytes, address, bulk_port, seconds, "-R"), 1)
     table("small requests on kept connections", "CPU us per request", kept, "haproxy")
     table("connection opened, one request, closed", "CPU us per connection", opened, "haproxy")
-    table("bulk", "CPU s per GB", bulk, "haproxy")
+    table("bulk to the backend", "CPU s per GB", up, "haproxy")
+    table("bulk to the client", "CPU s per GB", down, "haproxy")
+
+
+def measure_latency(names: Iterable[str], seconds: int, rounds: int) -> None:
+    """The same at a constant rate, and without a balancer between."""
+    late: Samples = defaultdict(list)
+    for _ in range(rounds):
+        late["direct"].append(percentile(HERE, WEB[0], seconds))
+        for name in names:
+            address, web_port, _ = FRONTS[name]
+            late[name].append(percentile(address, web_port, seconds))
+    table(f"99th percentile of the answer at {RATE} requests/s", "ms", late)
+
+
+def measure_memory(balancers: dict[str, subprocess.Popen[bytes]]) -> None:
+    """What each holds for idle connections, over what it held before."""
+    grown = {}
+    for name, process in balancers.items():
+        address, web_port, _ = FRONTS[name]
+        before = megabytes(process.pid)
+        held = hold(address, web_port, IDLE)
+        grown[name] = [megabytes(process.pid) - before]
+        for sock in held:
+            sock.close()
+    table(f"{IDLE} idle connections", "MB over idle", grown)
 
 
 def main() -> None:
@@ -179,7 +266,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=3, help="of each measurement (default 3)")
     parser.add_argument("--rounds", type=int, default=3, help="of all measurements (default 3)")
     options = parser.parse_args()
-    need("haproxy", "nginx", "wrk", "iperf3", "taskset")
+    need("haproxy", "nginx", "wrk", "iperf3", "hey", "taskset")
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < DESCRIPTORS:
+        sys.exit(f"it needs {DESCRIPTORS} open files: raise the hard limit (ulimit -Hn), which is {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, hard))
     print(version("haproxy", "-v"), version("nginx", "-v"), f"Python {platform.python_version()}", sep="\n")
     running: list[subprocess.Popen[bytes]] = []
     with tempfile.TemporaryDirectory(prefix="bench-l4-") as name:
@@ -198,7 +289,9 @@ def main() -> None:
                 wait_for(address, web_port)
             for process in balancers.values():
                 pin(process.pid, BALANCER)
-            measure(balancers, options.seconds, options.rounds)
+            measure_memory(balancers)
+            measure_latency(balancers, options.seconds, options.rounds)
+            measure_cost(balancers, options.seconds, options.rounds)
         finally:
             for process in running:
                 process.send_signal(signal.SIGTERM)

@@ -59,7 +59,7 @@ from dcosnet.gossip.messages import (
     Stored,
     Told,
 )
-from dcosnet.gossip.probe import PERIOD, Probe
+from dcosnet.gossip.probe import Probe
 from dcosnet.gossip.recovery import Recovery
 from dcosnet.gossip.spread import Spread
 from dcosnet.gossip.table import FullError, MemberView, Table
@@ -163,8 +163,6 @@ class Cluster:
         self._losses: deque[float] = deque(maxlen=256)
         self._plan_at: float | None = None
         self._heal_at = 0.0
-        self._probe_at = 0.0
-        """When some link may have to be looked at; never later than that."""
         self._asked: tuple[int, float] | None = None
         """Over which link digests are being compared, since when."""
         self._own_endpoints = set(options.endpoints)
@@ -363,10 +361,13 @@ class Cluster:
         """When `tick` is to be called, if nothing happens."""
         if not self._running or self.superseded is not None:
             return None
-        due = min(self._health.due, self.table.due(), self._heal_at, self._probe_at)
+        due = min(self._health.due, self.table.due(), self._heal_at)
         for time in (self._plan_at, self._dials.due(), self.spread.due(), self._recovery.due()):
             if time is not None and time < due:
                 due = time
+        for link in self._of_peer.values():
+            if link.probe is not None and link.probe.due < due:
+                due = link.probe.due
         return due
 
     def tick(self, now: float) -> None:
@@ -385,6 +386,7 @@ class Cluster:
         while (dial := self._dials.begin(now, self._numbers + 1, self._health.stretch())) is not None:
             self._numbers += 1
             self.counts.dials += 1
+            self._health.watch(now)
             self._effects.append(dial)
 
     def take_output(self) -> Iterable[Effect]:
@@ -478,16 +480,15 @@ class Cluster:
         link.hello = hello
         link.skew = hello.clock / 1000 - (now + self._wall_ahead)
         self._note_clock(hello.name, link.skew)
-        self._probe_at = now
-        link.probe = Probe(now, pings=link.dialled, stretch=self._health.stretch)
+        doubted = self.table.accuses(hello.name)
+        link.probe = Probe(now, pings=link.dialled, stretch=self._health.stretch, doubted=doubted)
         self._of_peer[hello.name] = link
         self.counts.links_opened += 1
         self.spread.joined(link.number, hello.name)
         # One that has lost its disk has to hear in which generation it is known.
         self.spread.owe(link.number, [self.table.name, hello.name] if hello.fresh else [self.table.name])
-        if self.table.absolve(hello.name, now):
-            self._plan_at = now
-        if self.table.state(hello.name) is MemberState.DEAD:
+        self._believe(link, now)
+        if self.table.is_dead(hello.name):
             self._doubt_all(link)
         copy = self._copies.get(hello.name)
         if copy is not None:
@@ -497,6 +498,13 @@ class Cluster:
         elif link.dialled:
             self._ask_first(link, now)
         self._expect()
+
+    def _believe(self, link: Link, now: float) -> None:
+        """Take back what this node has said of a peer that has proven to be there."""
+        assert link.hello is not None
+        assert link.probe is not None
+        if link.probe.proven and self.table.absolve(link.hello.name, now):
+            self._plan_at = now
 
     def _send_on(self, link: Link, now: float) -> None:
         """There are links enough here: tell the newcomer of some others."""
@@ -509,6 +517,7 @@ class Cluster:
     def _answered(self, link: Link, pong: Pong, now: float) -> None:
         assert link.probe is not None
         link.probe.answered(pong.number, now)
+        self._believe(link, now)
         differing = pong.root != self._root()
         if not differing and not link.synced:
             self._synced(link, now)
@@ -546,13 +555,12 @@ class Cluster:
         link = self._of_peer.get(name)
         if link is not None and link.probe is not None:
             link.probe.hint(now)
-            self._probe_at = now
         elif not self.table.accuses(name):
             self._call(name, now)
 
     def _doubt_all(self, link: Link) -> None:
         """Tell one who comes back who else is dead here: with it a whole side may have come back."""
-        dead = [name for name in self.table.names if self.table.state(name) is MemberState.DEAD]
+        dead = [name for name in self.table.names if self.table.is_dead(name)]
         self._tell_doubts(link, dead)
 
     def _tell_doubts(self, link: Link, names: list[str]) -> None:
@@ -637,7 +645,7 @@ class Cluster:
     def _notice(self, now: float) -> None:
         """Take the time; if this process did not run for a while, nobody is late on account of that."""
         self._seen = now
-        late = self._health.notice(now)
+        late = self._health.notice(now, awaits=self._awaits())
         if not late:
             return
         self.counts.pauses += 1
@@ -648,24 +656,26 @@ class Cluster:
                 link.probe.spare(now, late)
         self._events.append(Paused(late))
 
+    def _awaits(self) -> bool:
+        """Whether somebody has a ping to answer, or a dial."""
+        return self._dials.under_way or any(
+            link.probe is not None and link.probe.tries for link in self._of_peer.values()
+        )
+
     def _probe(self, now: float) -> None:
-        if now < self._probe_at:
-            return
-        self._probe_at = now + PERIOD
         for link in list(self._of_peer.values()):
             probe = link.probe
             if probe is None or link.hello is None:
                 continue
             while (number := probe.act(now)) is not None:
                 self._say(link, Ping(number))
+                self._health.watch(now)
             if probe.lost:
                 self._hang(link, graceful=False)
                 self._part(link, now)
                 self._lose(link.hello.name, Reason.SILENT, now)
             elif self._is_stuck(link, now):
                 self._refuse(link, link.hello.name, CloseCode.SLOW, "it does not read what it is sent", now)
-            else:
-                self._probe_at = min(self._probe_at, probe.due)
 
     def _is_stuck(self, link: Link, now: float) -> bool:
         return link.full_since is not None and (now - link.full_since > FULL_FOR or link.blind > BLIND_LIMIT)
@@ -697,11 +707,10 @@ class Cluster:
             return
         if why is Reason.CERTIFICATE:
             self._note_problem(aim.name, text)
-        if aim.name not in self._of_peer:
-            self._accuse(aim.name, why, now)
+        self._accuse(aim.name, why, now)
 
     def _accuse(self, name: str, reason: Reason, now: float) -> None:
-        if now < self._health.quiet_until and reason is not Reason.REFUSED:
+        if name in self._of_peer or (now < self._health.quiet_until and reason is not Reason.REFUSED):
             return
         self.table.accuse(name, reason, now)
 

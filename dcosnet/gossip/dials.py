@@ -47,6 +47,11 @@ class Dials:
         """Everybody that is aimed at."""
         return self._aims.values()
 
+    @property
+    def under_way(self) -> bool:
+        """Whether anybody is being dialled just now."""
+        return bool(self._of_link)
+
     def __contains__(self, key: str) -> bool:
         return key in self._aims
 

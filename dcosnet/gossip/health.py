@@ -14,8 +14,12 @@ HEALS_AFTER = 5.0
 PAUSE = 0.25
 """Seconds that a call may be late before this process counts as one that did not run."""
 
-BEAT = 0.1
-"""Seconds between two calls at the most, so that lateness is seen."""
+BEAT, REST = 0.1, 0.5
+"""
+Seconds between two calls at the most, so that lateness is seen: while an answer is awaited, and else.
+
+A pause in which nobody could have been late does no harm, and most of a node's wakes at rest would be beats.
+"""
 
 
 class Health:
@@ -26,6 +30,7 @@ class Health:
         self.quiet_until = now
         """No verdict is given before."""
         self._healed_at = now
+        self._seen = now
         self._beat = now + BEAT
 
     @property
@@ -42,10 +47,19 @@ class Health:
         self.score = min(WORST, self.score + 1)
         self._healed_at = now
 
-    def notice(self, now: float) -> float:
-        """Take the time; gives for how many seconds this process did not run, 0 for none that count."""
+    def watch(self, now: float) -> None:
+        """From now on an answer is awaited."""
+        self._beat = min(self._beat, now + BEAT)
+
+    def notice(self, now: float, *, awaits: bool) -> float:
+        """
+        Take the time; gives for how many seconds this process did not run, 0 for none that count.
+
+        `awaits`: whether there are answers that are still to come.
+        """
         late = now - self._beat
-        self._beat = max(self._beat, now + BEAT)
+        if now >= self._seen:
+            self._seen, self._beat = now, now + (BEAT if awaits else REST)
         if self.score and now - self._healed_at >= HEALS_AFTER:
             self.score -= 1
             self._healed_at = now

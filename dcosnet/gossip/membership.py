@@ -8,7 +8,6 @@ knows the time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from statistics import median
 
 import attrs
 from zope.interface import implementer
@@ -131,9 +130,10 @@ class Membership:
             return superseded
         skews = [view.skew for view in self._views.values() if view.skew is not None]
         # Of two clocks that differ, nobody can say which is wrong.
-        if len(skews) > 1 and abs(median(skews)) > _CLOCK_OFF:
-            way = "behind" if median(skews) > 0 else "ahead of"
-            return f"this host's clock is {abs(median(skews)):.0f} s {way} the others; set it"
+        usual = sorted(skews)[len(skews) // 2] if len(skews) > 1 else 0.0
+        if abs(usual) > _CLOCK_OFF:
+            way = "behind" if usual > 0 else "ahead of"
+            return f"this host's clock is {abs(usual):.0f} s {way} the others; set it"
         if own.accused_by:
             return f"{', '.join(accuser for accuser, _, _ in own.accused_by[:3])} cannot reach this node"
         return None

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from math import inf
 from random import Random
 
 import attrs
@@ -40,8 +41,12 @@ MEMBERS_WEIGHT = 24_576
 
 HAVES_AT_ONCE = 200
 
-GATHER = 0.02
-"""Seconds for which records are gathered that tell of nobody's end: where many join at once, many are one frame."""
+GATHER, GATHER_URGENT = 0.02, 0.005
+"""
+Seconds for which records are gathered: those that tell of nobody's end always, so
+that where many join at once many are one frame; the others only where a link has
+just been told of one, since where a half is lost thousands follow on the first.
+"""
 
 ANNOUNCE_AFTER = 0.05
 """Seconds for which announcements are gathered, so that many are one frame."""
@@ -82,6 +87,7 @@ class _Link:
         "known",
         "members",
         "members_at",
+        "members_told",
         "offers",
         "owed",
         "peer",
@@ -99,6 +105,8 @@ class _Link:
         self.members: dict[str, None] = {}
         """Whose records it is to get; where nothing is urgent, from `members_at` on."""
         self.members_at: float | None = None
+        self.members_told = -inf
+        """When it was told of records last."""
         self.owed: dict[str, Known] = {}
         """Of which owners it is to get what follows on this."""
         self.announce: dict[str, None] = {}
@@ -227,10 +235,12 @@ class Spread:
             if number == source:
                 continue
             link.members.update(some)
-            if urgent:
+            at = link.members_told + GATHER_URGENT if urgent else now + GATHER
+            if at <= now:
+                link.members_told = now
                 self._busy[number] = None
-            elif link.members_at is None:
-                link.members_at = now + GATHER
+            elif link.members_at is None or at < link.members_at:
+                link.members_at = at
                 self._gathering[number] = None
 
     def reply(self, link: int, message: Message) -> bool:
@@ -331,7 +341,7 @@ class Spread:
         for number in [number for number in self._links if number in self._gathering] if self._gathering else ():
             link = self._links[number]
             if link.members_at is not None and now >= link.members_at:
-                link.members_at = None
+                link.members_at, link.members_told = None, now
                 self._busy[number] = None
             if link.announce_at is not None and now >= link.announce_at:
                 link.announce_at = None

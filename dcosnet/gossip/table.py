@@ -281,6 +281,11 @@ class Table:
             return False
         return not member.dead
 
+    def is_dead(self, name: str) -> bool:
+        """Whether a member's present life is over; its state may still be dead in the next one."""
+        member = self._members.get(name)
+        return member is not None and member.dead
+
     def life(self, name: str) -> tuple[int, int] | None:
         """Generation and incarnation of a member."""
         member = self._members.get(name)
@@ -311,6 +316,8 @@ class Table:
             if _life(record) > _life(before):
                 member.dead = False
                 member.unreachable = member.jury = None
+                if member.state is MemberState.DEAD:
+                    member.since = now
                 if record.generation > before.generation:
                     member.flaps.clear()
         self._index(record, before, member, now)
@@ -343,7 +350,7 @@ class Table:
     def _place(self, name: str, member: _Member) -> None:
         gone = member.dead or member.record.left
         (self.ring.discard if gone else self.ring.add)(name)
-        away = gone or member.state is MemberState.UNREACHABLE
+        away = gone or member.state in (MemberState.UNREACHABLE, MemberState.DEAD)
         (self.live.discard if away else self.live.add)(name)
 
     # Verdicts
@@ -393,13 +400,19 @@ class Table:
         if member.unreachable is None:
             member.unreachable = now
             member.jury = self.ring.neighbours(name)
-            self._flap(member, now)
+            if member.state is MemberState.ALIVE:
+                self._flap(member, now)
         dies = member.unreachable + self._patience(member)
         if now >= dies:
             member.dead = True
             self._set(name, member, MemberState.DEAD, now)
         else:
             self._judge_later(dies)
+            self._keep_away(name, member, now)
+
+    def _keep_away(self, name: str, member: _Member, now: float) -> None:
+        """Whose last life was dead stays dead until it comes back; its word alone is no sign that it can be reached."""
+        if member.state is not MemberState.DEAD:
             self._set(name, member, MemberState.UNREACHABLE, now)
 
     def _patience(self, member: _Member) -> float:
@@ -420,7 +433,7 @@ class Table:
                 member.back_at = now if again < 1 else now + min(HOLD_MOST, 2.0**again)
             if now < member.back_at:
                 self._judge_later(member.back_at)
-                self._set(name, member, MemberState.UNREACHABLE, now)
+                self._keep_away(name, member, now)
                 return
         member.back_at = None
         self._set(name, member, MemberState.ALIVE, now)
@@ -476,9 +489,14 @@ class Table:
         return None
 
     def _is_present(self, accusation: Accusation) -> bool:
-        """Whether it is about what the accused now is, or will be once we hear of it."""
+        """
+        Whether it is about what the accused now is, or will be once we hear of it.
+
+        A further incarnation of the same process does not make it reachable: that
+        is over when the accuser takes it back.
+        """
         accused = self._members.get(accusation.name)
-        return accused is not None and (accusation.generation, accusation.incarnation) >= _life(accused.record)
+        return accused is not None and accusation.generation >= accused.record.generation
 
     # Memory
 
@@ -502,8 +520,12 @@ class Table:
         self._sweep_at = now + 60.0
         for accusation in self.own.accuses:
             member = self._members.get(accusation.name)
-            past = member is None or _life(member.record) > (accusation.generation, accusation.incarnation)
-            if past or (member is not None and member.dead and now - member.since > ACCUSED_FOR):
+            if member is None or not self._is_present(accusation):
+                self.absolve(accusation.name, now)
+            elif member.dead and now - member.since <= ACCUSED_FOR:
+                continue
+            elif not self.observes(accusation.name):
+                # This node does not look after it any more, and would not learn that it is back.
                 self.absolve(accusation.name, now)
         for name, member in self._members.items():
             if name == self.name or member.state not in (MemberState.DEAD, MemberState.LEFT):

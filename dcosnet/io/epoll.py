@@ -22,6 +22,12 @@ log = Logger()
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
+URGENT = select.EPOLLPRI
+ERROR = select.EPOLLERR
+HANGUP = select.EPOLLRDHUP
+"""The other side has said its last byte."""
+EDGE = select.EPOLLET
+"""Tell changes only, instead of what is so at every turn."""
 
 # Events that one turn may take before the reactor gets its own descriptors' turn.
 _BATCH = 256
@@ -33,11 +39,13 @@ _MANY = 8
 @implementer(IReadDescriptor)
 class InnerEpoll:
     """
-    Watches descriptors and calls `ready(mask)` of each, level-triggered.
+    Watches descriptors and calls `ready(mask)` of each, level-triggered or, with EDGE, edge-triggered.
 
     A callback may add, change and remove any descriptor, its own included; one
     that was removed is not called, nor is a new one for an event of a closed
-    descriptor with the same number. A callback that raises is logged, counted in
+    descriptor with the same number: an event that this turn still has is older than
+    what was added in it, and to add or to change a descriptor has the kernel look
+    at it anew, so nothing is lost by it. A callback that raises is logged, counted in
     `errors`, and its descriptor is no longer watched: changing or removing it
     does nothing then.
     """
@@ -114,18 +122,16 @@ class InnerEpoll:
         fresh.clear()
         events = self._epoll.poll(0, _BATCH)
         for descriptor, mask in events:
-            # Level-triggered: what is skipped here comes again next turn.
+            # The event is older than what is watched now, which has its own next turn.
             if descriptor in fresh:
                 continue
             call = ready.get(descriptor)
             if call is None:
-                continue
+                continue  # removed in this turn, or all are, as it was closed
             try:
                 call(mask)
             except Exception:  # noqa: BLE001 - the driver's catch-all (architecture section 5)
                 self._broke(descriptor)
-            if self._epoll.closed:
-                break
         return len(events)
 
     def _broke(self, descriptor: int) -> None:

@@ -18,6 +18,7 @@ import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from socket import SocketType
 from struct import Struct
 from typing import Any, Protocol
 
@@ -28,6 +29,7 @@ SIZE = 65535
 
 # Buffers a multiple of 64 KiB apart would all want the same lines of the cache.
 _STRIDE = SIZE + 1 + 192
+_DONTWAIT = int(socket.MSG_DONTWAIT)  # an enumeration's member takes longer to pass on
 _NAME: Mapping[int, int] = {socket.AF_INET: 16, socket.AF_INET6: 28}  # octets of a struct sockaddr
 
 Sender = bytes | tuple[Any, ...]
@@ -41,7 +43,7 @@ class Batch(Protocol):
     A slot is valid until the next `receive`.
     """
 
-    def receive(self, sock: socket.socket) -> int:
+    def receive(self, sock: SocketType) -> int:
         """
         Fill the slots from 0 on with what waits; how many there were, 0 when nothing did.
 
@@ -54,12 +56,12 @@ class Batch(Protocol):
     def data(self, slot: int) -> memoryview:
         """One datagram, in place."""
 
-    def size(self, first: int, end: int) -> int:
+    def size(self, slots: Sequence[int]) -> int:
         """Octets in these slots together."""
 
-    def send(self, sock: socket.socket, first: int, end: int, to: Sender | None = None) -> int:
+    def send(self, sock: SocketType, slots: Sequence[int], to: Sender | None = None) -> int:
         """
-        Send slots in their order, to a sender or to the peer of a connected socket.
+        Send slots in the order given, to the peer of a connected socket; or a range of them to a sender.
 
         How many the system took: it stops at the first that it does not take. The
         reason of that is told, by OSError, only if there was none before it.
@@ -80,7 +82,7 @@ class PlainBatch:
         self._lengths = [0] * SLOTS
         self._senders: list[Any] = [None] * SLOTS
 
-    def receive(self, sock: socket.socket) -> int:
+    def receive(self, sock: SocketType) -> int:
         """See Batch."""
         count = 0
         try:
@@ -104,23 +106,23 @@ class PlainBatch:
         """See Batch."""
         return self._slots[slot][: self._lengths[slot]]
 
-    def size(self, first: int, end: int) -> int:
+    def size(self, slots: Sequence[int]) -> int:
         """See Batch."""
-        return sum(self._lengths[first:end])
+        return sum([self._lengths[slot] for slot in slots])
 
-    def send(self, sock: socket.socket, first: int, end: int, to: Sender | None = None) -> int:
+    def send(self, sock: SocketType, slots: Sequence[int], to: Sender | None = None) -> int:
         """See Batch."""
-        for slot in range(first, end):
+        for sent, slot in enumerate(slots):
             try:
                 if to is None:
                     sock.send(self.data(slot))
                 else:
                     sock.sendto(self.data(slot), to)
             except OSError:
-                if slot == first:
+                if not sent:
                     raise
-                return slot - first
-        return end - first
+                return sent
+        return len(slots)
 
 
 # <bits/types/struct_iovec.h>, <bits/socket.h>
@@ -175,13 +177,19 @@ def _words(array: Any, field: Any) -> memoryview:
     return memoryview(array).cast("B").cast("I")[at // 4 :: ctypes.sizeof(array._type_) // 4]
 
 
+def _pointers(array: Any, field: Any) -> memoryview:
+    """One field that is a pointer, of all items of an array; a view."""
+    size = ctypes.sizeof(ctypes.c_void_p)
+    return memoryview(array).cast("B").cast("P")[field.offset // size :: ctypes.sizeof(array._type_) // size]
+
+
 class SystemBatch:
     """recvmmsg(2) and sendmmsg(2)."""
 
     def __init__(self, family: int) -> None:
         self._buffer = memoryview(bytearray(SLOTS * _STRIDE))
         buffer = _address(self._buffer)
-        self._incoming, self._answers, self._outgoing = (_Headers(buffer) for _ in range(3))
+        self._incoming, self._answers, self._outgoing, self._gathered = (_Headers(buffer) for _ in range(4))
         size = _NAME[family]
         self._names = memoryview(bytearray(SLOTS * size))
         self._incoming.names(_address(self._names), size, size)
@@ -191,13 +199,16 @@ class SystemBatch:
         self._lengths = _words(self._incoming.entries, _Entry.length)
         self._answer_lengths = _words(self._answers.vectors, _Vector.length)
         self._outgoing_lengths = _words(self._outgoing.vectors, _Vector.length)
+        vectors = ctypes.addressof(self._outgoing.vectors)
+        self._vectors = [vectors + slot * ctypes.sizeof(_Vector) for slot in range(SLOTS)]
+        self._gathered_vectors = _pointers(self._gathered.entries, _Header.vectors)
         # Without argtypes, as converting to them costs as much as the call.
         library = ctypes.CDLL(None, use_errno=True)
         self._recvmmsg, self._sendmmsg = library.recvmmsg, library.sendmmsg
 
-    def receive(self, sock: socket.socket) -> int:
+    def receive(self, sock: SocketType) -> int:
         """See Batch."""
-        count: int = self._recvmmsg(sock.fileno(), self._incoming.at[0], SLOTS, socket.MSG_DONTWAIT, None)
+        count: int = self._recvmmsg(sock.fileno(), self._incoming.at[0], SLOTS, _DONTWAIT, None)
         if count < 0:
             number = ctypes.get_errno()
             if number in (errno.EAGAIN, errno.EINTR):
@@ -215,24 +226,39 @@ class SystemBatch:
         at = slot * _STRIDE
         return self._buffer[at : at + self._lengths[slot]]
 
-    def size(self, first: int, end: int) -> int:
+    def size(self, slots: Sequence[int]) -> int:
         """See Batch."""
-        return self._lengths[first] if end - first == 1 else sum(self._lengths[first:end])
+        lengths = self._lengths
+        return lengths[slots[0]] if len(slots) == 1 else sum([lengths[slot] for slot in slots])
 
-    def send(self, sock: socket.socket, first: int, end: int, to: Sender | None = None) -> int:
+    def send(self, sock: SocketType, slots: Sequence[int], to: Sender | None = None) -> int:
         """See Batch."""
+        first, count = slots[0], len(slots)
         if to is None:
-            self._outgoing_lengths[first:end] = self._lengths[first:end]
-            at = self._outgoing.at[first]
+            entries, lengths = self._outgoing.at, self._outgoing_lengths
         else:
-            self._answer_lengths[first:end] = self._lengths[first:end]
+            entries, lengths = self._answers.at, self._answer_lengths
             self._to[:] = to  # type: ignore[assignment]
-            at = self._answers.at[first]
-        count: int = self._sendmmsg(sock.fileno(), at, end - first, socket.MSG_DONTWAIT)
-        if count < 0:
+        at = entries[first]
+        if count == 1:  # a slice of a memoryview takes as long as all else here
+            lengths[first] = self._lengths[first]
+        elif isinstance(slots, range):
+            lengths[first : first + count] = self._lengths[first : first + count]
+        else:
+            at = self._gather(slots)
+        sent: int = self._sendmmsg(sock.fileno(), at, count, _DONTWAIT)
+        if sent < 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
-        return count
+        return sent
+
+    def _gather(self, slots: Sequence[int]) -> Any:
+        """Let slots that lie apart follow each other, for the peer of a connected socket."""
+        pointers, vectors, lengths = self._gathered_vectors, self._vectors, self._outgoing_lengths
+        for at, slot in enumerate(slots):
+            pointers[at] = vectors[slot]
+            lengths[slot] = self._lengths[slot]
+        return self._gathered.at[0]
 
 
 def _address(buffer: memoryview) -> int:

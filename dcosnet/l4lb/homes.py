@@ -73,10 +73,10 @@ class Homes:
                 self._note(given, f"the kernel's routes cannot be read ({error.strerror})" if networks(given) else None)
             return
         for given in self._ranges:
-            problem = None
-            for network in networks(given) if given.first.version in versions else ():
-                problem = self._try(network) or problem
-            self._note(given, problem)
+            if given.first.version in versions:
+                self._check(given)
+            else:
+                self._note(given, None)
         for network in self._singles - self._ours:
             self._try(network)
 
@@ -92,6 +92,8 @@ class Homes:
         if found is not None and found.kind == LOCAL:
             if self._change and found.protocol == PROTOCOL and found.network == network == single(address):
                 self._singles.add(network)
+            for given in [one for one in self._problems if address in one]:
+                self._check(given)  # whoever followed the remedy sees at once that it helped
             return True
         if network != single(address):
             return False  # its range is not local, and `keep` says why
@@ -134,6 +136,13 @@ class Homes:
     def _has(self, version: int) -> bool:
         """Whether this host has a family at all; one without IPv6 has no trouble with an IPv6 range."""
         return version == 4 or bool(self._ask().routes(version, TABLE_LOCAL, LOCAL))
+
+    def _check(self, given: AddressRange) -> None:
+        """Make a range local, or note why it is not."""
+        problem = None
+        for network in networks(given):
+            problem = self._try(network) or problem
+        self._note(given, problem)
 
     def _try(self, network: Network) -> str | None:
         """Make a network local; why it is not."""

@@ -86,8 +86,6 @@ class Standing:
         """It answered on a connection; whether that ends a row of troubles."""
         ends = self._unserved > 0
         self._unserved = 0
-        if self.hung_up:
-            self.suspected = -inf
         return ends
 
     def rest(self, now: float) -> float:

@@ -41,8 +41,8 @@ NAMED_VIPS = (
     IpRange(IPv6Address("fd01:c::"), IPv6Address("fd01:c::ffff:ffff:ffff:ffff")),
 )
 
-# Descriptors that the rest of the process needs: DNS, HTTP, files, peers.
-_RESERVED = 256
+# Descriptors that the rest of the process needs: DNS, HTTP, files, peers, pipes.
+_RESERVED = 384
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +59,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """After which a UDP flow without datagrams ends."""
     max_connections: int = 16384
     """TCP connections open at a time; less where the limit of open files is lower."""
+    max_connections_per_vip: int | None = None
+    """The same for each VIP port."""
+    idle_timeout: Duration | None = None
+    """After which a TCP connection that moved nothing is ended; never, when it is not given."""
     max_udp_flows: int = 4096
 
 
@@ -77,7 +81,13 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
     counts = Counts()
     epoll = InnerEpoll(toolbox.reactor)
     connections, flow_limit = _within_descriptors(settings)
-    proxy = Proxy(epoll, toolbox.reactor, Limits(connections, float(settings.connect_timeout)), counts)
+    limits = Limits(
+        connections,
+        float(settings.connect_timeout),
+        per_vip=settings.max_connections_per_vip,
+        idle_timeout=None if settings.idle_timeout is None else float(settings.idle_timeout),
+    )
+    proxy = Proxy(epoll, toolbox.reactor, limits, counts)
     flows: Flows[Flow] = Flows(float(settings.udp_idle), flow_limit)
     relay = Relay(epoll, toolbox.reactor, flows, counts)
     homes = Homes(settings.named_vips, change=settings.routes)
@@ -163,9 +173,11 @@ def _check(settings: Settings) -> None:
         ("connect_timeout", settings.connect_timeout),
         ("udp_idle", settings.udp_idle),
         ("max_connections", settings.max_connections),
+        ("max_connections_per_vip", settings.max_connections_per_vip),
+        ("idle_timeout", settings.idle_timeout),
         ("max_udp_flows", settings.max_udp_flows),
     ):
-        if value <= 0:
+        if value is not None and value <= 0:
             problems.append(ConfigError(f"l4lb.{name}", "must be more than nothing"))
     if problems:
         raise ConfigErrors(problems)
@@ -177,4 +189,5 @@ def _within_descriptors(settings: Settings) -> tuple[int, int]:
     if soft == resource.RLIM_INFINITY:
         return settings.max_connections, settings.max_udp_flows
     room = max(64, soft - _RESERVED)
-    return min(settings.max_connections, room * 3 // 8), min(settings.max_udp_flows, room // 4)
+    flows = min(settings.max_udp_flows, room // 4)
+    return min(settings.max_connections, (room - flows) // 2), flows

@@ -19,7 +19,6 @@ from heapq import heapify, heapreplace
 from itertools import accumulate
 from math import exp, inf
 from random import Random
-from statistics import median_low
 
 import attrs
 
@@ -265,11 +264,7 @@ class Schedule:
                 self._leaving.append(target)
         self._settle()
         self._growing += come if stayed else ()
-        self._resting = [target for target in self._resting if target in self and target.backend.weight]
-
-    def __contains__(self, target: Target) -> bool:
-        """Whether it is still one of the backends, draining or not."""
-        return self._targets.get(target.sockaddr) is target
+        self._resting = [target for target in self._resting if not target.gone and target.backend.weight]
 
     @property
     def targets(self) -> Collection[Target]:
@@ -380,7 +375,7 @@ class Schedule:
     def _judge(self, target: Target, standing: Standing, now: float) -> None:
         """After trouble: it may have to rest, if not too many do."""
         self._stale = _NEVER
-        if not standing.due or target not in self:
+        if not standing.due or target.gone:
             return
         self._let_back(now)
         opened = sum(1 for one in self._targets.values() if one.backend.weight)
@@ -458,7 +453,8 @@ class Schedule:
         known = [target.cost for target in targets if target.sampled > _NEVER]
         if not known:
             return
-        usual = median_low(known)
+        known.sort()
+        usual = known[(len(known) - 1) // 2]
         for target in targets:
             target.cost = usual + (target.cost - usual) * exp((target.sampled - now) / DECAY)
             if target.sampled > _NEVER:

@@ -7,23 +7,21 @@ datagrams that were lost. Silence is no error: there are services that never
 answer. Replies leave through the listener's socket, so they come from the VIP's
 address. A flow ends when it has been idle, or has to make room.
 
-Datagrams are taken in batches, and what follows each other in one flow is sent
-on with one call.
+Datagrams are taken in batches, and those of one flow are sent on with one call.
 """
 
 from __future__ import annotations
 
 import errno
-import select
 import socket
 import struct
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from socket import SocketType
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from dcosnet.io import mmsg
-from dcosnet.io.epoll import READ, InnerEpoll
+from dcosnet.io.epoll import ERROR, READ, InnerEpoll
 from dcosnet.io.mmsg import Batch, Sender
 from dcosnet.l4lb.counts import Counts
 from dcosnet.l4lb.flows import Flows
@@ -51,11 +49,10 @@ MOVES: Mapping[int | None, Reason] = {
 
 # linux/in.h, linux/in6.h: only with these is a connected socket told that a host
 # is unreachable; Python does not name them.
-_RECVERR = {
-    socket.AF_INET: (socket.IPPROTO_IP, 11),
-    socket.AF_INET6: (socket.IPPROTO_IPV6, 25),
-}
+_RECVERR = {int(socket.AF_INET): (int(socket.IPPROTO_IP), 11), int(socket.AF_INET6): (int(socket.IPPROTO_IPV6), 25)}
 _MSG_ERRQUEUE = 0x2000
+# As int and as the plain type: enumerations and the wrapper cost a new flow a fifth of its time.
+_KIND = int(socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
 _EXTENDED_ERROR = struct.Struct("=I")
 """The start of struct sock_extended_err (linux/errqueue.h): its errno."""
 
@@ -126,7 +123,7 @@ class UdpListener:
     def __init__(self, relay: Relay, sock: socket.socket, schedule: Schedule) -> None:
         self.relay = relay
         self.schedule = schedule
-        self.family = sock.family
+        self.family = int(sock.family)
         self.batch = relay.batch(sock.family)
         self.flows: dict[Sender, Flow] = {}
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
@@ -154,31 +151,26 @@ class UdpListener:
         if not count:
             return
         now = relay.clock.seconds()
-        senders = batch.senders(count)
-        first = 0
-        while first < count:
-            sender = senders[first]
-            end = first + 1
-            while end < count and senders[end] == sender:
-                end += 1
-            flow = self.flows.get(sender)
+        flows, touch = self.flows, relay.flows.touch
+        for sender, slots in _by_sender(batch.senders(count)):
+            flow = flows.get(sender)
             if flow is not None and flow.target.gone:
                 flow.end()
                 flow = None
             if flow is None:
                 flow = Flow.begin(self, sender, now)
+                if flow is None:
+                    continue
             else:
-                relay.flows.touch(flow, now)
-            if flow is not None:
-                flow.forward(first, end, now)
-            first = end
+                touch(flow, now)
+            flow.forward(slots, now)
 
     def reply(self, count: int, client: Sender) -> None:
         """Send the first slots of the batch to a client from the VIP's address."""
         done = 0
         while done < count:
             try:
-                done += self.batch.send(self._socket, done, count, client)
+                done += self.batch.send(self._socket, range(done, count), client)
             except OSError:
                 self.relay.counts.udp_dropped += 1
                 done += 1
@@ -189,12 +181,12 @@ class Flow:
 
     __slots__ = ("_client", "_listener", "_pending", "_socket", "_tried", "target", "used")
 
-    def __init__(self, listener: UdpListener, client: Sender, target: Target, sock: socket.socket) -> None:
+    def __init__(self, listener: UdpListener, client: Sender, target: Target, sock: SocketType) -> None:
         self.used = 0.0
         self._listener = listener
         self._client = client
-        self._tried: tuple[Target, ...] = (target,)
-        """Those it went to since the last answer."""
+        self._tried: tuple[Target, ...] = ()
+        """Those it went to since the last answer; none while it is with the first."""
         self._pending: list[tuple[float, bytes]] = []
         """What was sent since the last answer, and when."""
         self._attach(target, sock)
@@ -214,7 +206,7 @@ class Flow:
         listener.relay.keep(flow, now)
         return flow
 
-    def _attach(self, target: Target, sock: socket.socket) -> None:
+    def _attach(self, target: Target, sock: SocketType) -> None:
         """Take a socket to a backend. Raises OSError, with the socket closed, when epoll refuses it."""
         try:
             self._listener.relay.epoll.add(sock.fileno(), READ, self.ready)
@@ -241,49 +233,61 @@ class Flow:
         del self._listener.flows[self._client]
         self._detach()
 
-    def forward(self, first: int, end: int, now: float) -> None:
+    def forward(self, slots: Sequence[int], now: float) -> None:
         """Send slots of the listener's batch to the backend."""
-        batch, counts = self._listener.batch, self._listener.relay.counts
-        told = False
-        while first < end:
-            sent, number = 0, None
-            try:
-                if end - first == 1:
-                    self._socket.send(batch.data(first))
-                    sent = 1
-                else:
-                    sent = batch.send(self._socket, first, end)
-            except OSError as error:
-                number = error.errno
-            if sent:
-                size = batch.size(first, first + sent)
-                counts.to_backend += size
-                self.target.tally.to_backend += size
-                self._remember(first, first + sent, now)
-                first += sent
-                if first == end:
-                    return
-                number = _queued(self._socket)
-            reason = MOVES.get(number)
-            if reason is not None:
-                self._move(reason, [bytes(batch.data(slot)) for slot in range(first, end)], now)
-                return
-            if number == errno.EMSGSIZE and not told:
-                # A router said so of a datagram before, and the system knows the size now.
-                told = True
-                continue
-            counts.udp_dropped += 1
-            first += 1
+        batch = self._listener.batch
+        try:
+            if len(slots) == 1:
+                self._socket.send(batch.data(slots[0]))
+                sent = 1
+            else:
+                sent = batch.send(self._socket, slots)
+        except OSError as error:
+            self._hindered(slots, error.errno, now)
+            return
+        if sent == len(slots):
+            self._sent(slots, now)
+        else:
+            self._sent(slots[:sent], now)
+            self._hindered(slots[sent:], None, now)
 
-    def _remember(self, first: int, end: int, now: float) -> None:
-        """Keep the last of these for the case that the backend turns out to be gone."""
+    def _sent(self, slots: Sequence[int], now: float) -> None:
+        """Count what the system took; keep the last of it for the case that the backend turns out to be gone."""
         batch, pending = self._listener.batch, self._pending
-        for slot in range(max(first, end - KEPT), end):
+        size = batch.size(slots)
+        self._listener.relay.counts.to_backend += size
+        self.target.tally.to_backend += size
+        for slot in slots if len(slots) <= KEPT else slots[-KEPT:]:
             data = batch.data(slot)
             if len(data) <= KEPT_SIZE:
-                pending.append((now, bytes(data)))
+                pending.append((now, data.tobytes()))
         if len(pending) > KEPT:
             del pending[:-KEPT]
+
+    def _hindered(self, slots: Sequence[int], number: int | None, now: float) -> None:
+        """Go on with slots of which the first was not taken: elsewhere if the backend is gone, else without it."""
+        batch = self._listener.batch
+        if number not in MOVES:
+            # The reason was not told, or that of a packet filter hides what the filter sent.
+            number = _queued(self._socket) or number
+        reason = MOVES.get(number)
+        if reason is not None:
+            self._move(reason, [batch.data(slot).tobytes() for slot in slots], now)
+            return
+        # A router may have said of a datagram before that it was too long; the system knows the size now.
+        if number == errno.EMSGSIZE and self._again(slots[0]):
+            self._sent(slots[:1], now)
+        else:
+            self._listener.relay.counts.udp_dropped += 1
+        if len(slots) > 1:
+            self.forward(slots[1:], now)
+
+    def _again(self, slot: int) -> bool:
+        try:
+            self._socket.send(self._listener.batch.data(slot))
+        except OSError:
+            return False
+        return True
 
     def ready(self, mask: int) -> None:
         """Pass on what the backend sent, one batch, or move on when it is gone."""
@@ -295,7 +299,7 @@ class Flow:
         except OSError as error:
             count, number = 0, error.errno
         if not count:
-            if mask & select.EPOLLERR:
+            if mask & ERROR:
                 number = _queued(self._socket) or number
             reason = MOVES.get(number)
             if reason is not None:
@@ -306,7 +310,7 @@ class Flow:
             self._tried = ()
             listener.schedule.answered(self.target)
         relay.flows.touch(self, relay.clock.seconds())
-        size = batch.size(0, count)
+        size = batch.size(range(count))
         relay.counts.to_client += size
         self.target.tally.to_client += size
         listener.reply(count, self._client)
@@ -371,7 +375,22 @@ class Flow:
         return None
 
 
-def _reach(listener: UdpListener, tried: tuple[Target, ...], now: float) -> tuple[Target, socket.socket] | None:
+def _by_sender(senders: Sequence[Sender]) -> Iterable[tuple[Sender, Sequence[int]]]:
+    """Who sent which slots."""
+    first, count = senders[0], len(senders)
+    if count == 1 or senders.count(first) == count:
+        return ((first, range(count)),)
+    found: dict[Sender, list[int]] = {}
+    for slot, sender in enumerate(senders):
+        slots = found.get(sender)
+        if slots is None:
+            found[sender] = [slot]
+        else:
+            slots.append(slot)
+    return found.items()
+
+
+def _reach(listener: UdpListener, tried: tuple[Target, ...], now: float) -> tuple[Target, SocketType] | None:
     """A backend that was not tried, with a socket connected to it; None, and counted, when there is none."""
     relay = listener.relay
     while True:
@@ -380,12 +399,11 @@ def _reach(listener: UdpListener, tried: tuple[Target, ...], now: float) -> tupl
             relay.counts.refused += 1
             return None
         try:
-            sock = socket.socket(listener.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            sock = SocketType(listener.family, _KIND)
         except OSError:
             relay.counts.udp_dropped += 1
             return None
-        if sys.platform == "linux":
-            sock.setsockopt(*_RECVERR[listener.family], 1)
+        sock.setsockopt(*_RECVERR[listener.family], 1)
         status = sock.connect_ex(target.sockaddr)
         if not status and sock.getsockname()[:2] == target.sockaddr:
             # The kernel took the backend's own port as ours, so nobody else
@@ -407,7 +425,7 @@ def _count(counts: Counts, reason: Reason) -> None:
         counts.connect_unreachable += 1
 
 
-def _queued(sock: socket.socket) -> int | None:
+def _queued(sock: SocketType) -> int | None:
     """
     Empty a socket's queue of errors; the first for which a flow moves, or else the last, or None.
 

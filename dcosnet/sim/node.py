@@ -7,7 +7,7 @@ core's wishes to the network, the store's news to the core on the next turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -21,9 +21,9 @@ from twisted.python.failure import Failure
 from dcosnet.gossip.cluster import Cluster, Options
 from dcosnet.gossip.counts import KINDS
 from dcosnet.gossip.effects import Dial, Event, Hang, LinkRefused, MembersChanged, Paused, Write
-from dcosnet.gossip.messages import Reason
+from dcosnet.gossip.messages import Reason, Told
 from dcosnet.kv.service import KeyValue
-from dcosnet.model.delta import NOTHING, Known
+from dcosnet.model.delta import NOTHING, Delta, Known
 from dcosnet.model.entry import Lifetime
 from dcosnet.model.member import MemberState
 from dcosnet.sim.clock import Clock
@@ -175,6 +175,14 @@ class Node:
         self.put(partial(self._write, written))
         return written
 
+    def learn(self, said: Iterable[tuple[Told, Delta | None]]) -> None:
+        """Take, in the process, what others say of themselves, as if it had come over links."""
+        for told, delta in said:
+            if told.record.name != self.name:
+                self.core.table.take(told, self.clock.now)
+                if delta is not None:
+                    self.store.take(delta)
+
     def skew(self, seconds: float) -> None:
         """Let the host's time jump."""
         self.ahead += seconds
@@ -295,7 +303,7 @@ class Node:
     def _note(self, event: Event) -> None:
         if isinstance(event, MembersChanged):
             for name in sorted(event.names):
-                state = self.core.members[name].state if name in self.core.members else None
+                state = self.core.table.state(name)
                 if state is None:
                     self.states.pop(name, None)
                 elif self.states.get(name) is not state:

@@ -14,7 +14,7 @@ from dcosnet.model.drain import PREFIX, Drainable, DrainedBackend, DrainedHost, 
 from dcosnet.model.member import Member
 from dcosnet.model.net import Address, Endpoint, Protocol
 from dcosnet.model.snapshot import Snapshot
-from dcosnet.model.task import Task
+from dcosnet.model.task import Task, TaskId
 
 _Keys = tuple[str, ...]
 """Keys of drains, sorted."""
@@ -30,6 +30,8 @@ class DrainIndex:
     def __init__(self) -> None:
         self._on: dict[str, Drainable] = {}
         self._hosts: dict[Address, _Keys] = {}
+        self._named: dict[TaskId | tuple[str, str], str] = {}
+        """By id of a task, and by group and name of a service."""
         self._places: dict[Endpoint, list[tuple[Protocol | None, str]]] = {}
 
     def __bool__(self) -> bool:
@@ -39,11 +41,8 @@ class DrainIndex:
         """Take the changed keys; the hosts and what else is concerned now, or was."""
         keys = self._on.keys() | snapshot.drains.keys() if changed is None else changed
         moved = [what for key in keys if key.startswith(PREFIX) for what in self._take(key, snapshot)]
-        if any(isinstance(what, DrainedBackend) for what in moved):
-            self._places = {}
-            for key, what in self._on.items():
-                if isinstance(what, DrainedBackend):
-                    self._places.setdefault(what.endpoint, []).append((what.protocol, key))
+        if moved:
+            self._arrange()
         hosts = self._hosts
         self._hosts = self._find_hosts(snapshot.members)
         addresses = {
@@ -53,13 +52,22 @@ class DrainIndex:
 
     def of_task(self, task: Task) -> _Keys:
         """The drains of a task as a whole."""
-        own = (DrainedService(task.framework, task.name), DrainedTask(task.id))
-        named = [key for what in own if (key := f"{PREFIX}{what}") in self._on]
-        return tuple(sorted([*self._hosts.get(task.agent, ()), *named]))
+        named = (self._named.get(task.id), self._named.get((task.framework, task.name)))
+        return tuple(sorted([*self._hosts.get(task.agent, ()), *(key for key in named if key is not None)]))
 
     def of_backend(self, protocol: Protocol, endpoint: Endpoint) -> _Keys:
         """The drains of this backend, whoever is behind it."""
         return tuple(sorted(key for only, key in self._places.get(endpoint, ()) if only in (None, protocol)))
+
+    def _arrange(self) -> None:
+        self._named, self._places = {}, {}
+        for key, what in self._on.items():
+            if isinstance(what, DrainedBackend):
+                self._places.setdefault(what.endpoint, []).append((what.protocol, key))
+            elif isinstance(what, DrainedTask):
+                self._named[what.id] = key
+            elif isinstance(what, DrainedService):
+                self._named[what.group, what.name] = key
 
     def _take(self, key: str, snapshot: Snapshot) -> Iterable[Drainable]:
         owned = snapshot.drains.get(key)
@@ -76,17 +84,6 @@ class DrainIndex:
                 for address in _addresses(what, members):
                     found.setdefault(address, []).append(key)
         return {address: tuple(sorted(keys)) for address, keys in found.items()}
-
-
-def concerns(what: Drainable, task: Task) -> bool:
-    """Whether a drain of a backend, a service or a task may concern a task."""
-    if isinstance(what, DrainedTask):
-        return task.id == what.id
-    if isinstance(what, DrainedService):
-        return task.name == what.name and task.framework == what.group
-    return isinstance(what, DrainedBackend) and (
-        what.endpoint.address == task.agent or what.endpoint.address in task.addresses
-    )
 
 
 def _addresses(what: DrainedHost, members: Mapping[str, Member]) -> Iterable[Address]:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 import attrs
 
 from dcosnet.model.cell import Changed
-from dcosnet.model.drain import PREFIX, Drainable
+from dcosnet.model.drain import PREFIX, DrainedBackend, DrainedService, DrainedTask
 from dcosnet.model.member import MemberState
 from dcosnet.model.net import Address, Endpoint, Protocol, sort_key
 from dcosnet.model.snapshot import Owned, Snapshot
@@ -23,7 +23,7 @@ from dcosnet.model.stamp import Stamp
 from dcosnet.model.task import Port, Task, TaskState
 from dcosnet.model.vip import Backend, Vip, VipKey
 from dcosnet.model.viplabels import parse
-from dcosnet.views.drained import DrainIndex, concerns
+from dcosnet.views.drained import DrainIndex
 
 # What stamps are ordered by, many times quicker than comparing them.
 _AGE = attrgetter("milliseconds", "counter", "node")
@@ -154,13 +154,27 @@ class VipTable:
     def _take_drains(self, snapshot: Snapshot, changed: Changed) -> set[str]:
         """The tasks that drains which came or went concern."""
         hosts, others = self._drains.update(snapshot, changed)
+        if changed is None:
+            return set()  # all are taken anew
         tasks = {key for address in hosts for key in self._agents.get(address, ())}
-        # Looked for, not indexed: a few milliseconds when a person drains something, and nothing at other times.
-        return tasks | (self._concerned(snapshot, others) if others else set())
-
-    def _concerned(self, snapshot: Snapshot, drains: Iterable[Drainable]) -> set[str]:
-        held = ((key, snapshot.tasks.get(key)) for key in self._of_task)
-        return {key for key, one in held if one is not None and any(concerns(what, one.value) for what in drains)}
+        tasks |= {what.id.key for what in others if isinstance(what, DrainedTask)} & self._of_task.keys()
+        # These are looked for, not indexed: some tens of milliseconds among 50 000 tasks, when a person
+        # drains one; an index would cost with each change of a task.
+        if services := {(what.group, what.name) for what in others if isinstance(what, DrainedService)}:
+            tasks |= {
+                key
+                for key in self._of_task
+                if (one := snapshot.tasks.get(key)) is not None and (one.value.framework, one.value.name) in services
+            }
+        if ends := {what.endpoint for what in others if isinstance(what, DrainedBackend)}:
+            ports = {end.port for end in ends}
+            tasks |= {
+                key
+                for behind in self._behind.values()
+                for key, (found, _) in behind.items()
+                if any(backend.port in ports and backend.endpoint in ends for backend in found)
+            }
+        return tasks
 
     def _take_task(self, key: str, owned: Owned[Task] | None) -> set[str]:
         touched = self._drop_task(key)

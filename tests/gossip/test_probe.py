@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcosnet.gossip.probe import FIRST, LEAST, MOST, PERIOD, TRIES, Probe
+from dcosnet.gossip.probe import FIRST, LEAST, MOST, PERIOD, PROOFS, TRIES, Probe
 
 
-def probe(now=0.0, pings=True, stretch=1.0):
-    return Probe(now, pings=pings, stretch=lambda: stretch)
+def probe(now=0.0, pings=True, stretch=1.0, doubted=False):
+    return Probe(now, pings=pings, stretch=lambda: stretch, doubted=doubted)
 
 
 def lose(one, now):
@@ -86,6 +86,23 @@ def test_a_round_trip_is_of_the_ping_that_is_answered():
     assert one.rtt == pytest.approx(0.3)
 
 
+@pytest.mark.parametrize("pings", [True, False])
+def test_a_round_trip_may_be_longer_than_a_period(pings):
+    """While other frames come, pings go on; each answer is of one that is remembered. So it proves itself, too."""
+    one = probe(pings=pings, doubted=True)
+    due, now = [], 0.0
+    while now < 30.0 and not one.proven:
+        now += 0.1
+        one.heard(now)
+        number = one.act(now)
+        if number is not None:
+            due.append((now + 1.6, number))
+        if due and due[0][0] <= now:
+            one.answered(due.pop(0)[1], now)
+    assert one.rtt == pytest.approx(1.6, abs=0.2)
+    assert one.proven
+
+
 def test_the_timeout_follows_the_round_trip():
     """RFC 6298: smoothed, and with the deviation."""
     one = probe()
@@ -135,6 +152,29 @@ def test_a_hint_pings_at_once_and_only_once():
     assert one.act(now) is not None
     one.hint(now)
     assert one.act(now) is None
+
+
+@pytest.mark.parametrize("pings", [True, False])
+def test_who_was_lost_is_believed_after_some_answers_in_a_row(pings):
+    """One upon the other: a peer that is well pays some round trips. Whoever opened the link."""
+    assert probe(pings=pings).proven
+    one = probe(pings=pings, doubted=True)
+    now = answered(one, 0.0, 0.01, times=PROOFS - 1)
+    assert not one.proven
+    assert answered(one, now, 0.01, times=1) == pytest.approx(PROOFS * 0.01)
+    assert one.proven
+    assert one.due >= PERIOD
+
+
+def test_an_answer_that_is_late_proves_nothing():
+    """Nor do those before it."""
+    one = probe(doubted=True)
+    now = answered(one, 0.0, 0.01, times=PROOFS - 1)
+    now = answered(one, now, one.timeout + 0.01, times=1)
+    now = answered(one, now, 0.01, times=PROOFS - 1)
+    assert not one.proven
+    answered(one, now, 0.01, times=1)
+    assert one.proven
 
 
 def test_a_lost_link_is_lost_once():

@@ -71,7 +71,7 @@ def test_no_number_is_missing() -> None:
     assert len(told) > 50
     inside = {
         ("spread", "ROUND"), ("spread", "MEMBERS_WEIGHT"), ("spread", "HAVES_AT_ONCE"), ("faults", "REMEMBERED"),
-        ("cluster", "ISOLATED_HOLD"), ("messages", "PROTOCOL"),
+        ("cluster", "ISOLATED_HOLD"), ("messages", "PROTOCOL"), ("probe", "REMEMBERED"),
     }  # fmt: skip
     for module in {module for module, _ in told}:
         constants = {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dcosnet.gossip import spread as module
 from dcosnet.gossip.messages import Change, CloseCode, Have, Members, Nothing, Piece, Pong, Pull, Record, Told
-from dcosnet.gossip.spread import HAVES_AT_ONCE, KNOWN, PULLS, PULLS_OF_LINK, REPLIES, Spread
+from dcosnet.gossip.spread import GATHER_URGENT, HAVES_AT_ONCE, KNOWN, PULLS, PULLS_OF_LINK, REPLIES, Spread
 from dcosnet.gossip.wire import BODY_LIMIT, FrameError, Reader, encode
 from dcosnet.kv.store import VALUE_LIMIT
 from dcosnet.model.delta import NOTHING, Known
@@ -411,6 +411,28 @@ def test_what_a_peer_says_to_know_is_bounded():
         spread.compare(number, names, (), world.now)
     assert len(spread._links[number].known) == KNOWN
     assert spread.knows(number, f"o{KNOWN + 500}") == NOTHING
+
+
+def test_the_first_word_of_an_end_goes_at_once_and_what_follows_on_it_together():
+    """One death is heard of without delay; where half of all are lost, it is not a frame for each of them."""
+    world = World("a", "b")
+    number = world.link("a", "b")
+    world.settle()
+    world.now += 1.0
+    a = world.ends["a"]
+    for n in range(30):
+        a.records[f"n{n}"] = Told(Record(f"n{n}", 1, 0, 1, (), ()))
+    a.spread.records(["n0"], None, world.now, urgent=True)
+    assert [number for number, _ in a.spread.take_output()] == [number]
+    for n in range(1, 30):
+        a.spread.records([f"n{n}"], None, world.now + n / 10_000, urgent=True)
+        assert not list(a.spread.take_output())
+    due = a.spread.due()
+    assert due == pytest.approx(world.now + GATHER_URGENT)
+    a.spread.tick(due)
+    assert len(list(a.spread.take_output())) == 1
+    a.spread.records(["n0"], None, due + GATHER_URGENT, urgent=True)
+    assert len(list(a.spread.take_output())) == 1
 
 
 def test_records_fit_into_a_frame_however_long_they_are():

@@ -218,6 +218,31 @@ def test_dead_is_final_for_a_life_and_ended_by_the_next(rig):
     assert rig.table.state("b") is ALIVE
 
 
+def test_its_next_life_is_no_way_back_for_one_that_nobody_reaches(rig):
+    """It is looked for again, and dead until those who accuse it have heard it; that was one flap, so at once then."""
+    rig.kill().judge(DEAD_AFTER)
+    assert "b" not in rig.table.wanted
+    rig.take(record("b", sequence=2, incarnation=1))
+    rig.judge(1)
+    assert rig.table.state("b") is DEAD
+    assert not rig.table.is_dead("b")
+    assert "b" in rig.table.wanted
+    assert accusers(rig.table, "b") == set("acde")
+    for accuser in "cde":
+        rig.take(record(accuser, sequence=3))
+    rig.judge(0.1)
+    assert rig.table.state("b") is ALIVE
+
+
+def test_a_next_life_that_nobody_reaches_ends_as_the_last_did(rig):
+    """Dead is dead, without a word of being unreachable between."""
+    rig.kill().judge(DEAD_AFTER)
+    rig.take(record("b", sequence=2, incarnation=1))
+    rig.judge(DEAD_AFTER + 0.1)
+    assert rig.table.is_dead("b")
+    assert rig.table.state("b") is DEAD
+
+
 def test_a_new_generation_is_alive_at_once(rig):
     """A restart; what was said of the life before is void."""
     rig.kill().judge(DEAD_AFTER)
@@ -262,7 +287,8 @@ def test_who_comes_and_goes_stays_away_longer_each_time(rig):
     assert waits == [0, 2, 4, 8, 16, 32, 60, 60, 60]
     rig.judge(FLAPS_FOR + 1)
     rig.kill(sequence=90)
-    rig.take(record("b", sequence=2, incarnation=1))
+    for accuser in "cde":
+        rig.take(record(accuser, sequence=91))
     rig.judge(0.1)
     assert rig.table.state("b") is ALIVE
 
@@ -361,6 +387,18 @@ def test_accusations_of_what_is_past_are_taken_back(rig):
     rig.judge(ACCUSED_FOR + 125)
     assert rig.table.own.accuses == ()
     assert rig.table.state("b") is DEAD
+
+
+def test_who_is_not_looked_after_any_more_is_not_accused_for_ever(rig):
+    """This node would not learn that it is back."""
+    rig.table.accuse("b", Reason.SILENT, rig.now)
+    rig.judge(65)
+    assert rig.table.accuses("b")
+    for n in range(60):
+        rig.take(record(f"n{n}"))
+    assert not rig.table.observes("b")
+    rig.judge(65)
+    assert not rig.table.accuses("b")
 
 
 # Any order

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 
-from dcosnet.io.epoll import READ, WRITE, InnerEpoll
+from dcosnet.io.epoll import EDGE, HANGUP, READ, WRITE, InnerEpoll
 
 
 @pytest.fixture
@@ -184,3 +184,60 @@ def test_one_turn_is_bounded_however_many_are_ready(inner, pair) -> None:
         for descriptor in descriptors:
             inner.remove(descriptor)
             os.close(descriptor)
+
+
+def test_an_edge_is_told_once_and_again_when_it_is_changed(inner, pair) -> None:
+    one, other = pair
+    seen: list[int] = []
+    inner.add(one.fileno(), READ | EDGE, seen.append)
+    other.send(b"x")
+    for _ in range(3):
+        inner.doRead()
+    assert seen == [READ]
+    inner.modify(one.fileno(), READ | EDGE)
+    inner.doRead()
+    assert seen == [READ, READ]
+
+
+def test_a_new_descriptor_watched_by_edges_loses_nothing_to_one_that_had_its_number(inner, pair) -> None:
+    """The old one's event is skipped; what is true of the new one was so before it was added, and is told."""
+    one, other = pair
+    third, fourth = socket.socketpair()
+    fourth.send(b"here before it was watched")
+    seen = []
+
+    def replace(_mask: int) -> None:
+        for sock in (one, other):
+            inner.remove(sock.fileno())
+        victim = other if not seen else one
+        seen.append("first")
+        os.dup2(third.fileno(), victim.fileno())
+        inner.add(victim.fileno(), READ | HANGUP | EDGE, seen.append)
+
+    try:
+        inner.add(one.fileno(), WRITE | EDGE, replace)
+        inner.add(other.fileno(), WRITE | EDGE, replace)
+        inner._round()
+        assert seen == ["first"]
+        for _ in range(2):
+            inner._round()
+        assert seen == ["first", READ]
+        fourth.close()
+        inner._round()
+        assert seen[2] & HANGUP
+    finally:
+        third.close()
+        fourth.close()
+
+
+def test_one_that_closes_it_all_is_the_last_that_is_called(inner, pair) -> None:
+    called = []
+
+    def close(_mask: int) -> None:
+        called.append(None)
+        inner.close()
+
+    for sock in pair:
+        inner.add(sock.fileno(), WRITE, close)
+    inner.doRead()
+    assert len(called) == 1

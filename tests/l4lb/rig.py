@@ -9,14 +9,16 @@ from contextlib import contextmanager
 from functools import partial
 from ipaddress import ip_address
 from random import Random
+from typing import Any
 
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime
 from twisted.internet.protocol import ClientFactory, DatagramProtocol, Protocol
 from zope.interface import implementer
 
+from dcosnet.io import mmsg
 from dcosnet.io.epoll import InnerEpoll
 from dcosnet.io.notify import Notifier
 from dcosnet.l4lb.counts import Counts
@@ -40,7 +42,7 @@ PATIENCE = 20  # seconds until a test that hangs fails
 
 def free_port(kind: int = socket.SOCK_STREAM, address: str = str(VIP)) -> int:
     """A port that nobody has now."""
-    with socket.socket(socket.AF_INET, kind) as sock:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind) as sock:
         sock.bind((address, 0))
         return sock.getsockname()[1]
 
@@ -61,12 +63,19 @@ class Plane:
     """A userspace plane with its insides at hand."""
 
     def __init__(
-        self, connections: int = 1000, connect_timeout: float = 5.0, udp_idle: float = 60.0, udp_flows: int = 100
+        self,
+        connections: int = 1000,
+        connect_timeout: float = 5.0,
+        udp_idle: float = 60.0,
+        udp_flows: int = 100,
+        clock: IReactorTime = reactor,
+        make_batch: Any = mmsg.batch,
+        **limits: Any,
     ) -> None:
         self.counts = Counts()
         self.epoll = InnerEpoll(reactor)
-        self.proxy = Proxy(self.epoll, reactor, Limits(connections, connect_timeout), self.counts)
-        self.relay = Relay(self.epoll, reactor, Flows(udp_idle, udp_flows), self.counts)
+        self.proxy = Proxy(self.epoll, clock, Limits(connections, connect_timeout, **limits), self.counts)
+        self.relay = Relay(self.epoll, clock, Flows(udp_idle, udp_flows), self.counts, make_batch)
         self.ledger = Ledger()
         self.plane = Userspace(
             self.proxy,
@@ -92,8 +101,8 @@ class Plane:
 
 
 @contextmanager
-def open_plane(**limits: float) -> Iterator[Plane]:
-    made = Plane(**limits)
+def open_plane(**options: Any) -> Iterator[Plane]:
+    made = Plane(**options)
     try:
         yield made
         assert made.epoll.errors == 0

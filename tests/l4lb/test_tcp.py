@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import gc
+import os
 import resource
+import select
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from random import Random
 
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 
 from dcosnet.errors import DataPlaneError
-from dcosnet.l4lb import tcp
+from dcosnet.io.pipes import SIZE
+from dcosnet.l4lb.connection import KEEPALIVE, Connection
+from dcosnet.l4lb.ends import BUFFER, End
+from dcosnet.l4lb.idle import PERIOD
 
-from .rig import HOME, VIP, Echo, FullEpoll, Peer, backend, free_port, listener, network, open_plane, service
+from .rig import HOME, PATIENCE, VIP, Echo, FullEpoll, Peer, backend, free_port, listener, network, open_plane, service
+
+# How bytes may go: through our memory, through a pipe, or from one to the other with time.
+MODES = {"copied": {"pipes": 0}, "spliced": {"bulk": 1}, "switched": {}}
 
 # Twisted's names for a reset, after the connection was made and before it knew.
 RESET = {"ConnectionLost", "ConnectError"}
@@ -31,6 +42,25 @@ def net():
 def plane():
     with open_plane() as made:
         yield made
+
+
+@pytest.fixture(params=MODES, ids=MODES.keys())
+def streams(request):
+    with open_plane(**MODES[request.param]) as made:
+        yield made
+
+
+async def until(done: Callable[[], object]) -> None:
+    end = reactor.seconds() + PATIENCE
+    while not done():
+        assert reactor.seconds() < end, "it never came"
+        await deferLater(reactor, 0)
+
+
+def target_of(plane):
+    """The backends of a plane's only listener."""
+    (one,) = plane.plane._open.values()
+    return one.socket.schedule.targets
 
 
 def serve(plane, *backends) -> int:
@@ -60,6 +90,21 @@ async def test_a_dead_backend_costs_the_client_nothing(plane, net) -> None:
     assert plane.counts.connect_refused == 1, "once is enough: it is tried last from then on"
     assert plane.counts.retries == 1
     assert plane.counts.refused == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_client_said_early_reaches_the_backend_that_answers(plane, net) -> None:
+    """It had spoken, and ended its half, before the first backend refused."""
+    echo, port = net.serve(Peer)
+    vip = serve(plane, backend(free_port(address=str(HOME))), backend(port))
+    with socket.socket() as client:
+        client.connect((str(VIP), vip))
+        client.sendall(b"early")
+        client.shutdown(socket.SHUT_WR)
+        await echo.until(1)
+        await echo.peers[0].until(lambda one: one.finished)
+        assert echo.peers[0].got == b"early"
+    assert plane.counts.retries == 1
 
 
 @pytest_twisted.ensureDeferred
@@ -136,8 +181,9 @@ async def test_a_reset_of_one_side_resets_the_other(plane, net) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_megabytes_pass_both_ways_though_the_reader_is_slow(plane, net) -> None:
-    """And meanwhile the proxy holds one buffer at most for each direction."""
+async def test_megabytes_pass_both_ways_though_the_reader_is_slow(streams, net) -> None:
+    """And meanwhile the proxy holds one buffer or pipe at most for each direction."""
+    plane = streams
     data = Random(3).randbytes(5_000_000)
     echo, port = net.serve(Peer)
     client = await net.connect(serve(plane, backend(port)))
@@ -147,8 +193,8 @@ async def test_megabytes_pass_both_ways_though_the_reader_is_slow(plane, net) ->
     client.transport.write(data)
     for _ in range(200):
         await deferLater(reactor, 0)
-    held = [end.pending or b"" for one in plane.proxy.connections for end in (one.client, one.server)]
-    assert 0 < sum(map(len, held)) <= 2 * tcp.BUFFER
+    held = [end.held for one in plane.proxy.connections for end in (one.client, one.server)]
+    assert 0 < sum(held) <= 2 * (SIZE if plane.proxy.limits.pipes else BUFFER)
     server.transport.resumeProducing()
     server.transport.write(data[::-1])
     await server.until(lambda one: len(one.got) == len(data))
@@ -159,7 +205,8 @@ async def test_megabytes_pass_both_ways_though_the_reader_is_slow(plane, net) ->
 
 
 @pytest_twisted.ensureDeferred
-async def test_all_bytes_arrive_before_the_end_that_follows_them(plane, net) -> None:
+async def test_all_bytes_arrive_before_the_end_that_follows_them(streams, net) -> None:
+    plane = streams
     data = Random(4).randbytes(3_000_000)
     echo, port = net.serve(Peer)
     client = await net.connect(serve(plane, backend(port)))
@@ -176,12 +223,9 @@ async def test_all_bytes_arrive_before_the_end_that_follows_them(plane, net) -> 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_hung_up_end_that_waits_for_room_does_not_spin(plane, net) -> None:
-    """
-    The backend has closed its half; the client fills the pipe, closes and is told of by epoll for ever.
-
-    The proxy stops watching that end until the backend reads again, and loses nothing.
-    """
+async def test_a_hung_up_end_that_waits_for_room_loses_nothing(streams, net) -> None:
+    """The backend has closed its half and is slow; the client sends much and closes; epoll tells of that once."""
+    plane = streams
     data = Random(5).randbytes(5_000_000)
     echo, port = net.serve(Peer)
     client = await net.connect(serve(plane, backend(port)))
@@ -229,31 +273,48 @@ async def test_a_listener_goes_and_its_connections_go_on(plane, net) -> None:
     await client.until(lambda one: one.got == b"hello again")
 
 
-@pytest_twisted.ensureDeferred
-async def test_without_descriptors_those_in_the_queue_are_left_there(plane, net) -> None:
-    """One client pays for finding out; the others are served once there are some again."""
-    _, port = net.serve(Echo, b"here")
-    vip = serve(plane, backend(port))
-    clients = [socket.socket() for _ in range(5)]
+@contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """So many more may be opened; those that are free below the highest in use are filled."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir() if entry.exists())
+    fillers = [os.open(os.devnull, os.O_RDONLY)]
+    while fillers[-1] < highest:
+        fillers.append(os.open(os.devnull, os.O_RDONLY))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(highest, fillers[-1]) + 1 + count, hard))
     try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for filler in fillers:
+            os.close(filler)
+
+
+@pytest.mark.parametrize("left", range(6))
+@pytest_twisted.ensureDeferred
+async def test_without_descriptors_all_are_served_or_wait_and_none_is_turned_away(left) -> None:
+    """Whichever call finds that there are none; and they go on once there are some again."""
+    with open_plane() as plane, socket.socket() as door, ExitStack() as stack:
+        door.bind((str(HOME), 0))
+        door.listen()
+        vip = serve(plane, backend(door.getsockname()[1]))
+        clients = [stack.enter_context(socket.socket()) for _ in range(5)]
         for client in clients:
             client.setblocking(False)
             client.connect_ex((str(VIP), vip))
-        with socket.socket() as probe:
-            # One past the lowest free number: an accept still fits, the connection to a backend does not.
-            resource.setrlimit(resource.RLIMIT_NOFILE, (probe.fileno() + 1, hard))
-        while not plane.counts.accept_errors:
-            await deferLater(reactor, 0)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert plane.counts.accept_errors == 1
-    while plane.counts.connections < len(clients):
-        await deferLater(reactor, 0)
-    late = await net.connect(vip)
-    await late.until(lambda one: one.got == b"here")
-    for client in clients:
-        client.close()
+        with descriptors_left(left):
+            await until(lambda: plane.counts.accept_errors)
+            assert plane.counts.active == left // 2
+            for _ in range(20):
+                await deferLater(reactor, 0)
+            assert plane.counts.accept_errors == 1, "it does not spin"
+        await until(lambda: plane.counts.active == len(clients))
+        for _ in clients:
+            door.accept()[0].close()
+        for client in clients:
+            client.shutdown(socket.SHUT_WR)
+            await until(lambda client=client: select.select([client], [], [], 0)[0])
+            assert client.recv(1) == b""
 
 
 @pytest.mark.parametrize("takes", [0, 1])
@@ -282,14 +343,86 @@ def test_a_listener_that_epoll_refuses_leaves_its_port_free(plane) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_both_sides_are_probed_while_they_are_idle(plane, net) -> None:
-    """A host that vanished is noticed by TCP keepalive; nothing else ends an idle connection."""
+async def test_both_sides_are_probed_while_they_are_idle(net) -> None:
+    """A host that vanished is noticed by TCP keepalive; for backends only of connections that have come to stay."""
     _, port = net.serve(Echo, b"here")
-    client = await net.connect(serve(plane, backend(port)))
-    await client.until(lambda one: one.got == b"here")
-    (connection,) = plane.proxy.connections
-    for end in (connection.client, connection.server):
-        assert end.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    clock = Clock()
+    with open_plane(clock=clock) as plane:
+        client = await net.connect(serve(plane, backend(port)))
+        await client.until(lambda one: one.got == b"here")
+        (connection,) = plane.proxy.connections
+
+        def probed(end: End) -> list[bool]:
+            return [end.socket.getsockopt(level, option) == value for level, option, value in KEEPALIVE]
+
+        assert all(probed(connection.client))
+        assert not any(probed(connection.server))
+        clock.advance(PERIOD)
+        assert all(probed(connection.server))
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_a_timeout_an_idle_connection_stays(net) -> None:
+    _, port = net.serve(Echo, b"here")
+    clock = Clock()
+    with open_plane(clock=clock) as plane:
+        client = await net.connect(serve(plane, backend(port)))
+        await client.until(lambda one: one.got == b"here")
+        clock.pump([PERIOD] * 1000)
+        client.transport.write(b" still")
+        await client.until(lambda one: one.got == b"here still")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connection_that_moves_nothing_for_the_timeout_is_reset_and_counted(net) -> None:
+    """And one that moves something, in whichever direction, stays."""
+    echo, port = net.serve(Peer)
+    clock = Clock()
+    with open_plane(clock=clock, idle_timeout=40.0) as plane:
+        vip = serve(plane, backend(port))
+        idle, says, hears = [await net.connect(vip) for _ in range(3)]
+        await echo.until(3)
+        for turn in range(1, 5):
+            says.transport.write(b".")
+            await echo.peers[1].until(lambda one, turn=turn: len(one.got) == turn)
+            echo.peers[2].transport.write(b".")
+            await hears.until(lambda one, turn=turn: len(one.got) == turn)
+            assert plane.counts.idle_closed == 0
+            clock.advance(10)
+        clock.advance(10)
+        await idle.until(lambda one: one.lost is not None)
+        assert idle.lost == "ConnectionLost"
+        assert plane.counts.idle_closed == 1
+        (target,) = target_of(plane)
+        assert target.tally.idle_closed == 1
+        assert plane.counts.active == 2
+        for _ in range(3):
+            clock.advance(10)
+        assert plane.counts.active == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_connections_are_looked_at_a_few_at_a_time(net, monkeypatch) -> None:
+    monkeypatch.setattr("dcosnet.l4lb.idle._BATCH", 2)
+    delays = []
+
+    class Noted(Clock):
+        def callLater(self, delay, *args, **options):
+            delays.append(delay)
+            return super().callLater(delay, *args, **options)
+
+    echo, port = net.serve(Peer)
+    clock = Noted()
+    with open_plane(clock=clock, idle_timeout=4.0) as plane:
+        vip = serve(plane, backend(port))
+        for _ in range(5):
+            await net.connect(vip)
+        await echo.until(5)
+        delays.clear()
+        clock.advance(1.0)
+        assert delays == [0, 0, 1.0]
+        clock.pump([1.0] * 4)
+        assert plane.counts.idle_closed == 5
 
 
 @pytest_twisted.ensureDeferred
@@ -309,25 +442,73 @@ async def test_connections_leave_nothing_for_the_garbage_collector(plane, net) -
         await net.end(refused.port)
         while plane.counts.active:
             await deferLater(reactor, 0)
-        kinds = (tcp.Connection, tcp.End)
+        kinds = (Connection, End)
         assert [one for one in gc.get_objects() if isinstance(one, kinds)] == []
     finally:
         gc.enable()
 
 
+async def held_back(plane, times: int = 1) -> None:
+    await until(lambda: plane.counts.accept_paused >= times)
+
+
+@pytest.mark.parametrize("limit", [{"connections": 1}, {"per_vip": 1}], ids=str)
 @pytest_twisted.ensureDeferred
-async def test_at_the_limit_newcomers_wait_until_somebody_leaves(net) -> None:
+async def test_at_a_limit_newcomers_wait_until_somebody_leaves(net, limit) -> None:
+    """Which is when they go on: no timer runs meanwhile, and nobody asks in vain."""
     _, port = net.serve(Echo, b"here")
-    with open_plane(connections=1) as plane:
+    with open_plane(**limit) as plane:
         vip = serve(plane, backend(port))
         first = await net.connect(vip)
         await first.until(lambda one: one.got == b"here")
         second = await net.connect(vip)
-        while not plane.counts.accept_paused:
+        await held_back(plane)
+        for _ in range(20):
             await deferLater(reactor, 0)
+        assert plane.counts.accept_paused == 1
+        assert plane.proxy._resume is None
         assert second.got == b""
         first.transport.loseConnection()
         await second.until(lambda one: one.got == b"here")
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_limit_of_a_vip_is_no_other_vips_business(net) -> None:
+    _, port = net.serve(Echo, b"here")
+    with open_plane(per_vip=1) as plane:
+        one, other = listener(free_port()), listener(free_port())
+        plane.apply({one: service(one, backend(port)), other: service(other, backend(port))})
+        await net.connect(one.port)
+        await net.connect(one.port)
+        await held_back(plane)
+        client = await net.connect(other.port)
+        await client.until(lambda peer: peer.got == b"here")
+        client.transport.loseConnection()
+        client = await net.connect(other.port)
+        await client.until(lambda peer: peer.got == b"here")
+
+
+@pytest_twisted.ensureDeferred
+async def test_at_the_limit_of_all_each_listener_gets_its_turn(net) -> None:
+    """Who leaves makes room for whoever waited longest, also when a listener goes that waited before."""
+    _, port = net.serve(Echo, b"here")
+    with open_plane(connections=1) as plane:
+        first, gone, last = (listener(free_port()) for _ in range(3))
+        served = {one: service(one, backend(port)) for one in (first, gone, last)}
+        plane.apply(served)
+        client = await net.connect(first.port)
+        await client.until(lambda peer: peer.got == b"here")
+        waiting = []
+        for times, one in enumerate((gone, last, first), start=1):
+            waiting.append(await net.connect(one.port))
+            await held_back(plane, times)
+        del served[gone]
+        plane.apply(served)
+        client.transport.loseConnection()
+        await waiting[1].until(lambda peer: peer.got == b"here")
+        assert waiting[2].got == b""
+        waiting[1].transport.loseConnection()
+        await waiting[2].until(lambda peer: peer.got == b"here")
 
 
 @pytest_twisted.ensureDeferred
@@ -339,38 +520,3 @@ async def test_closing_the_plane_resets_what_is_open(net) -> None:
     await client.until(lambda one: one.lost is not None)
     assert client.lost == "ConnectionLost"
     assert plane.counts.active == 0
-
-
-@pytest.mark.parametrize("seed", range(10))
-@pytest_twisted.ensureDeferred
-async def test_bytes_in_equal_bytes_out_however_they_are_cut(plane, net, seed) -> None:
-    """In both directions at once, with both ends closed in the midst, and readers that stall."""
-    rng = Random(seed)
-    echo, port = net.serve(Peer)
-    client = await net.connect(serve(plane, backend(port)))
-    await echo.until(1)
-    server = echo.peers[0]
-    said = {client: b"", server: b""}
-    open_ends = [client, server]
-    while open_ends:
-        end = rng.choice(open_ends)
-        what = rng.random()
-        if what < 0.6:
-            piece = rng.randbytes(rng.choice([0, 1, 1000, tcp.BUFFER, 300_000]))
-            said[end] += piece
-            end.transport.write(piece)
-        elif what < 0.7:
-            end.transport.pauseProducing()
-        elif what < 0.8:
-            end.transport.resumeProducing()
-        elif what < 0.9:
-            await deferLater(reactor, 0)
-        else:
-            end.transport.loseWriteConnection()
-            open_ends.remove(end)
-    for end in (client, server):
-        end.transport.resumeProducing()
-    for end in (client, server):
-        await end.until(lambda one: one.finished or one.lost)
-    assert server.got == said[client]
-    assert client.got == said[server]

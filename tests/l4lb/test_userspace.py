@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from twisted.internet.defer import succeed
+from twisted.logger import formatEvent, globalLogPublisher
 from zope.interface import implementer
 
 from dcosnet.errors import DataPlaneError
@@ -23,7 +24,7 @@ from dcosnet.model.net import Protocol
 from dcosnet.model.vip import VipKey
 from dcosnet.testing.contracts.dataplane import Rig, data_plane_contract
 
-from .rig import VIP, backend, free_port, listener, network, open_plane, service
+from .rig import HOME, VIP, backend, free_port, listener, network, open_plane, service
 
 
 def states():
@@ -102,6 +103,39 @@ def test_a_port_in_use_spoils_only_itself_and_is_had_once_it_is_free() -> None:
         assert not opened.plane.problems
 
 
+@pytest.fixture
+def net():
+    with network() as made:
+        yield made
+
+
+@pytest_twisted.ensureDeferred
+async def test_that_a_backend_rests_is_logged_once_with_the_reason(net) -> None:
+    """And clients notice nothing of it."""
+    dead = free_port(address=str(HOME))
+    events: list[str] = []
+    with open_plane() as plane:
+        _, alive = net.serve(greeting=b"hello")
+        one = listener(free_port())
+        plane.apply({one: service(one, backend(dead), backend(alive))})
+        schedule = plane.plane._open[one].socket.schedule
+        globalLogPublisher.addObserver(observe := lambda event: events.append(formatEvent(event)))
+        try:
+            for _ in range(20):
+                client = await net.connect(one.port)
+                await client.until(lambda peer: peer.got == b"hello")
+                # As if a second had passed, after which it is tried again.
+                for target in schedule.targets:
+                    if target.standing is not None:
+                        target.standing.suspected = 0.0
+                        schedule._stale = 0.0
+        finally:
+            globalLogPublisher.removeObserver(observe)
+    assert [event for event in events if "rests" in event] == [
+        f"{HOME}:{dead} of {service(one).vip} rests for 30 s: 5 in a row: refused"
+    ]
+
+
 def test_an_address_of_another_host_is_refused_with_the_remedy() -> None:
     # 203.0.113.0/24 is for documentation (RFC 5737): no host has it, and nothing is sent.
     with open_plane() as opened:
@@ -149,12 +183,6 @@ def test_ipv6_vips_do_not_take_the_ipv4_port() -> None:
         six, four = Listener(Protocol.TCP, ip_address("::1"), port), listener(port)
         opened.apply({six: service(six), four: service(four)})
         assert opened.plane.observe().result.keys() == {six, four}
-
-
-@pytest.fixture
-def net():
-    with network() as made:
-        yield made
 
 
 @pytest_twisted.ensureDeferred

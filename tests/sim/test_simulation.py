@@ -10,6 +10,7 @@ import pytest
 
 from dcosnet.gossip.messages import CloseCode
 from dcosnet.model.member import MemberState
+from dcosnet.sim import measure
 from dcosnet.sim.simulation import NotReachedError, Simulation
 
 ALIVE, UNREACHABLE, DEAD = MemberState.ALIVE, MemberState.UNREACHABLE, MemberState.DEAD
@@ -162,6 +163,22 @@ def test_a_seed_that_is_gone_is_not_needed(cluster):
     cluster.run(1.0)
     cluster.start(1)
     cluster.run_until(lambda: cluster.sees("a6", ALIVE), limit=10.0)
+
+
+def test_a_cluster_that_was_made_is_one_that_was_started():
+    """So that what is measured with a thousand nodes is no other thing: all know all, and have the links they want."""
+    made = measure.made(1, 16)
+    assert made.whole()
+    assert made.equal()
+    for node in made.up:
+        assert set(node.core.links) == node.core.table.wanted
+        assert node.core.joined
+        assert not node.core.recovering
+        assert set(node.store.known()) == set(made.nodes)
+        assert not any(node.core.counts.frames_in[kind] for kind in measure.REPAIRING)
+    written = made.write("a1", {"x": b"1"}, durable=True)
+    made.run_until(made.knows(written), limit=1.0)
+    assert made.wait(written)
 
 
 def test_all_may_restart_at_once(cluster):
