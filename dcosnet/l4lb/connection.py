@@ -36,7 +36,19 @@ class Connection:
     failed, as nothing is read from it before one is there.
     """
 
-    __slots__ = ("_asked", "_tried", "client", "listener", "over", "proxy", "quiet", "seen", "server", "target")
+    __slots__ = (
+        "_asked",
+        "_tried",
+        "client",
+        "listener",
+        "over",
+        "proxy",
+        "quiet",
+        "seen",
+        "server",
+        "target",
+        "unserved",
+    )
 
     def __init__(self, proxy: Proxy, listener: TcpListener, client: socket.SocketType) -> None:
         self.proxy = proxy
@@ -48,6 +60,8 @@ class Connection:
         self._asked = 0.0
         """When the present backend was asked."""
         self.over = False
+        self.unserved = False
+        """Whether its backend ended it first, without an answer to what it was asked."""
         self.seen = -1
         self.quiet = 0
         """What `idle` saw when it last came by, and how often it was the same."""
@@ -192,12 +206,19 @@ class Connection:
             for option in KEEPALIVE:
                 self.server.socket.setsockopt(*option)
 
+    def silent(self, end: End) -> None:
+        """An end ends without a byte; of a backend that was asked, and still is, that is no service."""
+        client = self.client
+        self.unserved = end is self.server and client.count > 0 and not client.finished
+
     def close(self) -> None:
         """Both directions are done."""
         self._end(End.close)
 
-    def abort(self) -> None:
-        """Reset both sides."""
+    def abort(self, broken: End | None = None) -> None:
+        """Reset both sides; `broken` is the one that was found so."""
+        if broken is not None and not broken.count and not self.over:
+            self.silent(broken)
         self._end(End.reset)
 
     def _end(self, end: Callable[[End], None]) -> None:
@@ -216,6 +237,10 @@ class Connection:
             tally.to_backend += client.count
             tally.to_client += server.count
             target.active -= 1
+            if self.unserved:
+                self.listener.schedule.ended(target, proxy.clock.seconds(), served=False)
+            elif server.count and target.standing is not None:
+                self.listener.schedule.ended(target, proxy.clock.seconds(), served=True)
             end(server)
             # The ends know each other: without this the memory of each
             # connection would wait for the garbage collector.

@@ -103,7 +103,7 @@ class End:
             except BlockingIOError:
                 return
             except OSError:
-                self.connection.abort()
+                self.connection.abort(self)
                 return
             if not length:
                 self._finish()
@@ -138,7 +138,7 @@ class End:
                 and (self.finished or self.peer.blocked)
                 and self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             ):
-                self.connection.abort()  # nobody would read to find it
+                self.connection.abort(self)  # nobody would read to find it
                 return False
         if mask & WRITE and self.blocked:
             self._flush()
@@ -170,7 +170,7 @@ class End:
                 return True
             except OSError:
                 pipes.give(pipe)
-                connection.abort()
+                connection.abort(self)
                 return True
             if not length:
                 pipes.give(pipe)
@@ -239,6 +239,8 @@ class End:
 
     def _finish(self) -> None:
         """Nothing more comes from this end; tell the peer once it has all."""
+        if not self.count:
+            self.connection.silent(self)
         self.finished = True
         if not self.peer.blocked:
             self.peer.half_close()
@@ -259,7 +261,7 @@ class End:
                 self.count += length
                 if peer.send(view[:length]) < length:
                     break
-        self.connection.abort()
+        self.connection.abort(self)
 
     def half_close(self) -> None:
         """This end gets nothing more: say so, or close all when the other direction is done too."""

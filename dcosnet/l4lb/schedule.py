@@ -364,13 +364,23 @@ class Schedule:
         return target.standing
 
     def _taken(self, target: Target, standing: Standing) -> None:
+        due = standing.due
         if standing.worked():
             self._stale = _NEVER
-        if target in self._resting and not standing.hung_up:
-            # It was the last resort, and is there again.
-            self._return(target)
-            self._growing.append(target)
-            self._stale = _NEVER
+        if target in self._resting:
+            self._release((target,))  # it was the last resort, and is there again
+        elif due:
+            # Only the number of those that rest kept it from resting: what
+            # failed all may be over for all.
+            self._release(tuple(self._resting))
+
+    def _release(self, targets: Sequence[Target]) -> None:
+        """End a rest early; not of those that hang up, of which a connect says nothing."""
+        for target in targets:
+            if target.standing is not None and not target.standing.hung_up:
+                self._return(target)
+                self._growing.append(target)
+                self._stale = _NEVER
 
     def _judge(self, target: Target, standing: Standing, now: float) -> None:
         """After trouble: it may have to rest, if not too many do."""

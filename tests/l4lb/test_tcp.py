@@ -22,6 +22,7 @@ from dcosnet.io.pipes import SIZE
 from dcosnet.l4lb.connection import KEEPALIVE, Connection
 from dcosnet.l4lb.ends import BUFFER, End
 from dcosnet.l4lb.idle import PERIOD
+from dcosnet.l4lb.tally import Reason
 
 from .rig import HOME, PATIENCE, VIP, Echo, FullEpoll, Peer, backend, free_port, listener, network, open_plane, service
 
@@ -178,6 +179,50 @@ async def test_a_reset_of_one_side_resets_the_other(plane, net) -> None:
     await echo.peers[1].until(lambda one: one.lost is not None)
     assert echo.peers[1].lost == "ConnectionLost"
     assert plane.counts.active == 0
+
+
+class Hollow(Peer):
+    """As a proxy before nobody: takes a connection and leaves it, when it was asked something."""
+
+    how = "loseConnection"
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        getattr(self.transport, self.how)()
+
+
+class Cut(Hollow):
+    how = "abortConnection"
+
+
+@pytest.mark.parametrize("kind", [Hollow, Cut])
+@pytest_twisted.ensureDeferred
+async def test_a_backend_that_hangs_up_when_asked_is_in_trouble(plane, net, kind) -> None:
+    _, port = net.serve(kind)
+    vip = serve(plane, backend(port))
+    client = await net.connect(vip)
+    client.transport.write(b"anybody there?")
+    await client.until(lambda one: one.finished or one.lost is not None)
+    client.transport.loseConnection()
+    await until(lambda: not plane.counts.active)
+    [target] = target_of(plane)
+    assert target.tally.failures[Reason.HUNG_UP] == 1
+    assert target.standing is not None
+
+
+@pytest.mark.parametrize("says", [b"", b"bye"])
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_ends_first_is_no_trouble_of_its_backend(plane, net, says) -> None:
+    """Nor is a backend that ends without having been asked, or after an answer."""
+    _, port = net.serve(Echo)
+    vip = serve(plane, backend(port))
+    client = await net.connect(vip)
+    client.transport.write(says)
+    client.transport.loseConnection()
+    await client.until(lambda one: one.lost is not None)
+    await until(lambda: not plane.counts.active)
+    [target] = target_of(plane)
+    assert not target.tally.failures[Reason.HUNG_UP]
 
 
 @pytest_twisted.ensureDeferred
