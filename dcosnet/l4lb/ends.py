@@ -266,7 +266,7 @@ class End:
         try:
             self.socket.shutdown(socket.SHUT_WR)
         except OSError:
-            self.connection.abort()
+            self.broke()
 
     @property
     def held(self) -> int:

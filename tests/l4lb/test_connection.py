@@ -197,6 +197,21 @@ def test_an_answer_before_the_request_is_complete_is_not_lost_with_it(mode) -> N
 
 
 @pytest.mark.parametrize("mode", MODES, ids=str)
+def test_an_answer_with_a_reset_behind_it_survives_that_the_client_ends_at_once(mode) -> None:
+    """The end of the request and the reset are found in the same turn, the end first."""
+    with wired(**mode) as (_, wire_up):
+        wire = wire_up()
+        wire.say(0, b"a request that is not read")
+        wire.pump(2)
+        wire.finish(0)
+        wire.say(1, b"413 too large")
+        wire.ends[1].close()
+        wire.pump(4)
+        wire.hear(0, 100)
+        assert wire.heard[0] == b"413 too large"
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
 def test_a_direction_that_moves_much_is_spliced_and_one_that_slows_down_is_not(mode) -> None:
     with wired(**mode) as (plane, wire_up):
         wire = wire_up()
