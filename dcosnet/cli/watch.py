@@ -39,7 +39,8 @@ def watch(
                 answered = True
                 show(told, now())
             # A look that took longer than the period is not made up for.
-            due = max(due + period, now())
-            sleep(due - now())
+            looked = now()
+            due = max(due + period, looked)
+            sleep(due - looked)
     except KeyboardInterrupt:
         return

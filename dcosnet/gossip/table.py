@@ -524,6 +524,8 @@ class Table:
                 self.absolve(accusation.name, now)
             elif member.dead and now - member.since <= ACCUSED_FOR:
                 continue
+            elif not member.dead and member.jury is not None and self.name in member.jury:
+                continue  # it is judged by who observed it when it went
             elif not self.observes(accusation.name):
                 # This node does not look after it any more, and would not learn that it is back.
                 self.absolve(accusation.name, now)

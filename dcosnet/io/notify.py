@@ -45,11 +45,21 @@ class Notifier:
         return bool(self._address)
 
     def tell(self, *lines: str, descriptors: Sequence[int] = ()) -> None:
-        """Send assignments such as "READY=1", with duplicates of descriptors; these may be closed at once."""
+        """
+        Send assignments such as "READY=1", with descriptors; these may be closed at once.
+
+        Those that have to wait are duplicated; where that cannot be, they are not sent, and the log says so.
+        """
         if not self:
             return
-        self._waiting.append(("\n".join(lines).encode(), tuple(map(os.dup, descriptors))))
-        self._flush()
+        data = "\n".join(lines).encode()
+        if not self._waiting and self._sent(data, descriptors):
+            return
+        try:
+            self._waiting.append((data, _duplicates(descriptors)))
+        except OSError as error:
+            _warn(error)
+        self._await()
 
     def close(self) -> None:
         """Send what is waiting as far as it is taken, and forget the rest."""
@@ -66,22 +76,32 @@ class Notifier:
     def _flush(self) -> None:
         while self._waiting:
             data, descriptors = self._waiting[0]
-            try:
-                self._send(data, descriptors)
-            except (BlockingIOError, InterruptedError):
-                if self._timer is None:
-                    self._timer = self._clock.callLater(_AGAIN, self._again)
+            if not self._sent(data, descriptors):
+                self._await()
                 return
-            except OSError as error:
-                log.warn("the service manager was not told: {why}", why=str(error))  # noqa: G010 - Twisted's name
             self._waiting.popleft()
             _close(descriptors)
+
+    def _await(self) -> None:
+        """Try what waits a little later."""
+        if self._waiting and self._timer is None:
+            self._timer = self._clock.callLater(_AGAIN, self._again)
+
+    def _sent(self, data: bytes, descriptors: Sequence[int]) -> bool:
+        """Whether nothing is left to do with a message: it was taken, or never will be."""
+        try:
+            self._send(data, descriptors)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            _warn(error)
+        return True
 
     def _again(self) -> None:
         self._timer = None
         self._flush()
 
-    def _send(self, data: bytes, descriptors: tuple[int, ...]) -> None:
+    def _send(self, data: bytes, descriptors: Sequence[int]) -> None:
         if self._socket is None:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
@@ -143,6 +163,21 @@ class Announcer(Service):
             lines.append(f"STATUS={status}")
         self._notifier.tell(*lines)
         self._timer = self._clock.callLater(self._pause, self._look)
+
+
+def _warn(error: OSError) -> None:
+    log.warn("the service manager was not told: {why}", why=str(error))  # noqa: G010 - Twisted's name
+
+
+def _duplicates(descriptors: Sequence[int]) -> tuple[int, ...]:
+    """Of all or, with OSError, of none."""
+    made: list[int] = []
+    try:
+        made.extend(map(os.dup, descriptors))
+    except OSError:
+        _close(tuple(made))
+        raise
+    return tuple(made)
 
 
 def _close(descriptors: tuple[int, ...]) -> None:

@@ -26,7 +26,8 @@ class Flows(Generic[F]):
 
     def __init__(self, idle: float, limit: int) -> None:
         self._idle = idle
-        self._limit = limit
+        self.limit = limit
+        """How many there may be; `shrink` lowers it for those that are here, too."""
         self._order: OrderedDict[F, None] = OrderedDict()
         self.evicted = 0
 
@@ -41,12 +42,18 @@ class Flows(Generic[F]):
     def add(self, flow: F, now: float) -> F | None:
         """Take a new flow, in use now; gives the one that had to make room."""
         evicted = None
-        if len(self._order) >= self._limit:
+        if len(self._order) >= self.limit:
             evicted, _ = self._order.popitem(last=False)
             self.evicted += 1
         flow.used = now
         self._order[flow] = None
         return evicted
+
+    def shrink(self) -> list[F]:
+        """Forget those beyond the limit, the idlest first; the flows."""
+        out = [self._order.popitem(last=False)[0] for _ in range(len(self._order) - self.limit)]
+        self.evicted += len(out)
+        return out
 
     def discard(self, flow: F) -> None:
         """Forget a flow, if it is here."""

@@ -18,6 +18,7 @@ from dcosnet.io.activation import take
 from dcosnet.io.epoll import InnerEpoll
 from dcosnet.io.notify import Notifier
 from dcosnet.l4lb.counts import Counts
+from dcosnet.l4lb.descriptors import Room, share
 from dcosnet.l4lb.desired import Desired
 from dcosnet.l4lb.flows import Flows
 from dcosnet.l4lb.homes import Homes
@@ -40,9 +41,6 @@ NAMED_VIPS = (
     IpRange(IPv4Address("11.0.0.0"), IPv4Address("11.255.255.254")),
     IpRange(IPv6Address("fd01:c::"), IPv6Address("fd01:c::ffff:ffff:ffff:ffff")),
 )
-
-# Descriptors that the rest of the process needs: DNS, HTTP, files, peers, pipes.
-_RESERVED = 384
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,21 +78,31 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
     views = toolbox[IViews]
     counts = Counts()
     epoll = InnerEpoll(toolbox.reactor)
-    connections, flow_limit = _within_descriptors(settings)
     limits = Limits(
-        connections,
+        settings.max_connections,
         float(settings.connect_timeout),
         per_vip=settings.max_connections_per_vip,
         idle_timeout=None if settings.idle_timeout is None else float(settings.idle_timeout),
     )
     proxy = Proxy(epoll, toolbox.reactor, limits, counts)
-    flows: Flows[Flow] = Flows(float(settings.udp_idle), flow_limit)
+    flows: Flows[Flow] = Flows(float(settings.udp_idle), settings.max_udp_flows)
     relay = Relay(epoll, toolbox.reactor, flows, counts)
     homes = Homes(settings.named_vips, change=settings.routes)
     notifier = Notifier(os.environ, toolbox.reactor)
     sockets = Sockets(notifier)
     ledger = Ledger()
-    plane = Userspace(proxy, relay, partial(Schedule, Pick(settings.pick), toolbox.rng), homes, sockets, ledger)
+
+    def room(listeners: int) -> Room:
+        return share(_open_files(), listeners, settings.max_connections, settings.max_udp_flows)
+
+    def resized(listeners: int) -> None:
+        fit = room(listeners)
+        proxy.allow(fit.connections)
+        relay.allow(fit.flows)
+
+    resized(0)
+    schedule = partial(Schedule, Pick(settings.pick), toolbox.rng)
+    plane = Userspace(proxy, relay, schedule, homes, sockets, ledger, resized)
     desired = Desired(settings.named_vips)
 
     def reconciler(
@@ -135,8 +143,10 @@ def make_part(settings: Settings, toolbox: IToolbox) -> Part:
             "able": sorted(plane.able),
             "not_able": sorted(ABILITIES.keys() - plane.able),
             "named_vips": list(map(str, settings.named_vips)),
-            "max_connections": connections,
-            "max_udp_flows": flow_limit,
+            "listeners": plane.listeners,
+            "max_connections": proxy.most,
+            "max_udp_flows": flows.limit,
+            "limited": room(plane.listeners).reason,
             "problems": [{"subject": subject, "reason": reason} for subject, reason in found],
         }
 
@@ -183,11 +193,7 @@ def _check(settings: Settings) -> None:
         raise ConfigErrors(problems)
 
 
-def _within_descriptors(settings: Settings) -> tuple[int, int]:
-    """The limits of connections (two descriptors each) and of flows (one) that this process can hold."""
+def _open_files() -> int | None:
+    """How many files this process may have open; None for any number."""
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return settings.max_connections, settings.max_udp_flows
-    room = max(64, soft - _RESERVED)
-    flows = min(settings.max_udp_flows, room // 4)
-    return min(settings.max_connections, (room - flows) // 2), flows
+    return None if soft == resource.RLIM_INFINITY else soft

@@ -60,6 +60,8 @@ class Proxy:
         self.epoll = epoll
         self.clock = clock
         self.limits = limits
+        self.most = limits.connections
+        """How many connections may be open now; see `allow`."""
         self.counts = counts
         self.view = memoryview(bytearray(BUFFER))
         self.pipes = Pipes(limits.pipes)
@@ -123,10 +125,16 @@ class Proxy:
 
     def room(self, listener: TcpListener) -> int:
         """How many more it may accept; zero or less at a limit."""
-        room = self.limits.connections - self.counts.active
+        room = self.most - self.counts.active
         if self.limits.per_vip is not None:
             return min(room, self.limits.per_vip - listener.active)
         return room
+
+    def allow(self, connections: int) -> None:
+        """Let so many connections be open from now on, as far as the limit goes; none that is open ends for it."""
+        before, self.most = self.most, min(connections, self.limits.connections)
+        if self.most > before:
+            self._wake()
 
     def pause(self, listener: TcpListener) -> None:
         """Accept nothing from it until a connection has ended; who comes waits in the backlog."""
@@ -148,6 +156,9 @@ class Proxy:
         """A connection is no more; who waited for that goes on after this turn."""
         self.connections.remove(connection)
         self._connecting.pop(connection, None)
+        self._wake()
+
+    def _wake(self) -> None:
         if self._waiting:
             if self._resume is not None:
                 self._resume.cancel()

@@ -91,6 +91,12 @@ class Relay:
         for flow in self.flows.drain():
             flow.close()
 
+    def allow(self, flows: int) -> None:
+        """Let there be so many flows from now on; the idlest make room."""
+        self.flows.limit = flows
+        for flow in self.flows.shrink():
+            flow.close()
+
     def keep(self, flow: Flow, now: float) -> None:
         """Take a new flow; one that was idle may have to go."""
         evicted = self.flows.add(flow, now)

@@ -76,6 +76,7 @@ class Userspace:
         homes: Homes,
         sockets: Sockets,
         ledger: Ledger,
+        resized: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._proxy = proxy
         self._relay = relay
@@ -83,6 +84,8 @@ class Userspace:
         self._homes = homes
         self._sockets = sockets
         self._ledger = ledger
+        self._resized = resized
+        """Told how many listeners there are when that has changed, since each has a descriptor."""
         self._addresses: dict[Address, int] = {}
         """How many listeners each address has."""
         self._open: dict[Listener, _Open] = {}
@@ -92,6 +95,11 @@ class Userspace:
     def problems(self) -> Mapping[Listener, str]:
         """Why a listener could not be had when it was last tried; a live view."""
         return self._problems
+
+    @property
+    def listeners(self) -> int:
+        """How many are open."""
+        return len(self._open)
 
     def observe(self, keys: Collection[Listener] | None = None) -> Deferred[Mapping[Listener, Service]]:
         """What listens now; asked for all, addresses are made local again that others took away."""
@@ -107,6 +115,7 @@ class Userspace:
     def apply(self, changes: Sequence[Change]) -> Deferred[None]:
         """Done on return; fails with DataPlaneError for the first listener that could not be had."""
         refused: DataPlaneError | None = None
+        before = len(self._open)
         for change in changes:
             try:
                 self._carry_out(change)
@@ -116,6 +125,8 @@ class Userspace:
                 refused = refused or problem
             else:
                 self._note(change.listener, None)
+        if len(self._open) != before:
+            self._resized(len(self._open))
         return succeed(None) if refused is None else fail(refused)
 
     def forget(self, wanted: Mapping[Listener, Service]) -> None:

@@ -134,6 +134,19 @@ def test_a_look_that_takes_too_long_is_not_made_up_for() -> None:
     assert life.slept == [0.0, 0.0]
 
 
+def test_time_that_passes_before_it_sleeps_is_no_error() -> None:
+    """No clock stands still between two questions, and a sleep below nothing is refused."""
+    ticks = iter(range(1, 100))
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        raise KeyboardInterrupt
+
+    watch(lambda: "a", lambda *_: None, lambda _: None, 0.5, lambda: float(next(ticks)), sleep)
+    assert slept == [0.0]
+
+
 def test_ctrl_c_in_the_midst_of_a_look_ends_it_as_well() -> None:
     life = Life("a", KeyboardInterrupt())
     life.live()

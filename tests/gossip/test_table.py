@@ -401,6 +401,23 @@ def test_who_is_not_looked_after_any_more_is_not_accused_for_ever(rig):
     assert not rig.table.accuses("b")
 
 
+def test_who_joins_does_not_bring_back_one_that_is_gone(rig):
+    """Its observers stay the same until it speaks, so their word does, too."""
+    rig.now = 150.0
+    rig.kill(by="acd")
+    assert rig.table.state("b") is UNREACHABLE
+    for n in range(60):
+        rig.take(record(f"n{n}"))
+    assert not rig.table.observes("b")
+    rig.judge(15)
+    assert rig.table.accuses("b")
+    assert rig.table.state("b") is UNREACHABLE
+    rig.take(record("b", sequence=2, incarnation=1))
+    rig.judge(65)
+    assert not rig.table.accuses("b")
+    assert rig.table.state("b") is ALIVE
+
+
 # Any order
 
 

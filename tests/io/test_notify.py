@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import errno
 import os
 import socket
 from contextlib import closing
@@ -71,6 +72,29 @@ def test_what_a_full_queue_does_not_take_comes_later_in_order(manager, environme
     assert len(rights) == 1
     for descriptor in rights:
         os.close(descriptor)
+
+
+def test_without_descriptors_left_nothing_is_kept_and_nobody_fails(manager, environment, clock, monkeypatch) -> None:
+    """A VIP that is served and not kept is better than one that is not served."""
+
+    def full(_descriptor: int) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(os, "dup", full)
+    notifier = Notifier(environment, clock)
+    with closing(notifier), socket.socket(type=socket.SOCK_DGRAM) as kept:
+        notifier.tell("FDSTORE=1", "FDNAME=vip-1", descriptors=[kept.fileno()])
+        assert heard(manager) == ["FDSTORE=1\nFDNAME=vip-1"], "what need not wait takes no second descriptor"
+        while not clock.getDelayedCalls():
+            notifier.tell("STATUS=full")
+        notifier.tell("FDSTORE=1", "FDNAME=vip-2", descriptors=[kept.fileno()])
+        notifier.tell("STATUS=last")
+        got = []
+        while clock.getDelayedCalls():
+            got += heard(manager)
+            clock.advance(1)
+        got += heard(manager)
+    assert set(got) == {"STATUS=full", "STATUS=last"}
 
 
 def test_ready_comes_with_the_last_part_and_the_watchdog_is_fed(manager, environment) -> None:

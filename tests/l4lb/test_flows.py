@@ -69,3 +69,16 @@ def test_it_is_a_bounded_set_by_last_use(steps) -> None:
         assert flows.due() == (min(model.values()) + 10.0 if model else None)
     assert set(flows.drain()) == set(model)
     assert len(flows) == 0
+
+
+def test_with_a_lower_limit_the_idlest_make_room_at_once() -> None:
+    flows: Flows[Flow] = Flows(idle=60.0, limit=3)
+    a, b, c = Flow("a"), Flow("b"), Flow("c")
+    for at, flow in enumerate((a, b, c)):
+        flows.add(flow, float(at))
+    flows.touch(a, 3.0)
+    flows.limit = 1
+    assert flows.shrink() == [b, c]
+    assert (len(flows), flows.evicted) == (1, 2)
+    flows.limit = 5
+    assert flows.shrink() == []

@@ -20,7 +20,7 @@ from dcosnet.config.fields import Duration
 from dcosnet.errors import ConfigErrors
 from dcosnet.interfaces import IMetrics, IToolbox, ITraffic, IViews, IZone
 from dcosnet.io.turns import Turns
-from dcosnet.l4lb.plugin import Settings, _within_descriptors, make_part
+from dcosnet.l4lb.plugin import Settings, make_part
 from dcosnet.l4lb.zone import NOT_APPLIED, VipZone
 from dcosnet.model import net as model
 from dcosnet.model.addressing import parse_range
@@ -255,14 +255,21 @@ def test_all_settings_that_cannot_be_met_are_refused_by_name() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("files", "flows", "connections", "left"),
-    [(1384, 4096, 375, 250), (1384, 50, 475, 50), (100_000, 4096, 16384, 4096), (resource.RLIM_INFINITY, 9, 16384, 9)],
-)
-def test_limits_fit_into_the_descriptors(monkeypatch, files, flows, connections, left) -> None:
-    """A flow takes one and a connection two; what flows may not have is for connections."""
-    monkeypatch.setattr(resource, "getrlimit", lambda _what: (files, files))
-    assert _within_descriptors(Settings(max_udp_flows=flows)) == (connections, left)
+@pytest_twisted.ensureDeferred
+async def test_listeners_count_against_the_room_for_connections(running, monkeypatch) -> None:
+    """As they come and go; the status says what there is room for, and why it is no more."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _what: (1384, 4096))
+    await running.tell(*(web(free_port(), backend(1), name=f"/web{number}") for number in range(40)))
+    facts = running.part.describe()
+    assert (facts["listeners"], facts["max_connections"], facts["max_udp_flows"]) == (40, 360, 240)
+    assert "1384 open files are allowed and listeners have 40 of them" in facts["limited"]
+    await running.tell()
+    await running.until(lambda: running.part.describe()["listeners"] == 0)
+    assert running.part.describe()["max_connections"] == 375
+    monkeypatch.setattr(resource, "getrlimit", lambda _what: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    await running.tell(web(free_port(), backend(1)))
+    facts = running.part.describe()
+    assert (facts["max_connections"], facts["max_udp_flows"], facts["limited"]) == (16384, 4096, None)
 
 
 def test_the_zone_keeps_its_value_when_nothing_changed() -> None:

@@ -518,6 +518,25 @@ async def test_at_a_limit_newcomers_wait_until_somebody_leaves(net, limit) -> No
 
 
 @pytest_twisted.ensureDeferred
+async def test_who_waits_goes_on_when_more_are_allowed(net) -> None:
+    """And with less allowed nobody is ended."""
+    _, port = net.serve(Echo, b"here")
+    with open_plane(connections=2) as plane:
+        vip = serve(plane, backend(port))
+        plane.proxy.allow(1)
+        first = await net.connect(vip)
+        await first.until(lambda one: one.got == b"here")
+        second = await net.connect(vip)
+        await held_back(plane)
+        plane.proxy.allow(9)
+        assert plane.proxy.most == 2, "the setting's limit holds"
+        await second.until(lambda one: one.got == b"here")
+        plane.proxy.allow(1)
+        first.transport.write(b"more")
+        await first.until(lambda one: one.got == b"heremore")
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_limit_of_a_vip_is_no_other_vips_business(net) -> None:
     _, port = net.serve(Echo, b"here")
     with open_plane(per_vip=1) as plane:
