@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from twisted.internet import reactor
 from twisted.internet.task import Clock, deferLater
 
+from dcosnet.io.epoll import ERROR
 from dcosnet.io.mmsg import PlainBatch, SystemBatch
 from dcosnet.l4lb import udp
 from dcosnet.l4lb.listener import Listener, Service
@@ -503,6 +504,22 @@ def test_an_unreachable_backend_is_kept_where_no_other_is(world) -> None:
     client.send(b"2")
     assert world.pump()[one] == [b"2"]
     assert world.targets(vip)[one.getsockname()[1]].tally.flows == 1
+
+
+def test_what_no_backend_can_be_sent_is_tried_with_each_once(world, monkeypatch) -> None:
+    """A router tells of each datagram by itself, and each time the flow goes back to the other one."""
+    monkeypatch.setattr(udp, "_queued", lambda _: errno.EHOSTUNREACH)
+    one, other = world.backend(None), world.backend(None)
+    client = world.client(world.serve(one, other))
+    client.send(b"1")
+    client.send(b"2")
+    sent = [world.pump()]
+    (flow,) = world.plane.relay.flows._order
+    for _ in range(8):
+        flow.ready(ERROR)
+        sent.append(world.pump())
+    for each in (one, other):
+        assert [data for got in sent for data in got[each]] == [b"1", b"2"]
 
 
 def test_a_datagram_that_hears_of_another_ones_size_is_sent_all_the_same(world) -> None:
