@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dcosnet.drain.count import count
@@ -18,6 +19,8 @@ from dcosnet.interfaces import IDrains, ITraffic, IViews
 from dcosnet.model.cell import Changed
 from dcosnet.model.drain import PREFIX, Progress
 from dcosnet.model.snapshot import Snapshot
+
+log = Logger()
 
 INTERVAL = 1.0
 
@@ -68,10 +71,17 @@ class Teller(Service):
         carried = [plane.traffic(drained.keys()) for plane in self._traffic] if drained else []
         progress = count(self._views.snapshot.value.drains, drained, carried) or None
         if progress != self._told:
-            self._drains.tell(progress)
-            self._told = progress
+            self._tell(progress)
         if progress is not None:
             self._wait(INTERVAL)
+
+    def _tell(self, progress: Mapping[str, Progress] | None) -> None:
+        try:
+            self._drains.tell(progress)
+        except ValueError as error:  # the store is full; it is tried again with the next count
+            log.warn("how far drains have come is not told: {why}", why=str(error))  # noqa: G010 - Twisted's name
+        else:
+            self._told = progress
 
 
 def _refused(failure: Failure) -> None:

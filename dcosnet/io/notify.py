@@ -8,6 +8,7 @@ never waited for: what does not fit into its queue now is sent a little later.
 from __future__ import annotations
 
 import array
+import errno
 import os
 import socket
 from collections import deque
@@ -20,6 +21,8 @@ from twisted.logger import Logger
 
 log = Logger()
 
+HELD_MAX = 1024
+"""Descriptors that may wait for a service manager that does not read."""
 _AGAIN = 0.02
 """Seconds until a full queue is tried again."""
 _ASK = 1.0
@@ -38,6 +41,10 @@ class Notifier:
             self._address = "\0" + self._address[1:]
         self._socket: socket.socket | None = None
         self._waiting: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        self._held = 0
+        """Descriptors that wait."""
+        self._refused = False
+        """Whether the log has that something is not told, while others wait."""
         self._timer: IDelayedCall | None = None
 
     def __bool__(self) -> bool:
@@ -48,17 +55,19 @@ class Notifier:
         """
         Send assignments such as "READY=1", with descriptors; these may be closed at once.
 
-        Those that have to wait are duplicated; where that cannot be, they are not sent, and the log says so.
+        Those that have to wait are duplicated; where that cannot be, or too many
+        wait, they are not sent, and the log says so: who opens sockets needs descriptors more.
         """
         if not self:
             return
         data = "\n".join(lines).encode()
+        self._flush()
         if not self._waiting and self._sent(data, descriptors):
             return
         try:
-            self._waiting.append((data, _duplicates(descriptors)))
+            self._waiting.append((data, self._hold(descriptors)))
         except OSError as error:
-            _warn(error)
+            self._warn(error)
         self._await()
 
     def close(self) -> None:
@@ -80,7 +89,28 @@ class Notifier:
                 self._await()
                 return
             self._waiting.popleft()
+            self._held -= len(descriptors)
             _close(descriptors)
+        self._refused = False
+
+    def _hold(self, descriptors: Sequence[int]) -> tuple[int, ...]:
+        """Duplicates of all, or OSError and of none."""
+        if descriptors and self._held + len(descriptors) > HELD_MAX:
+            raise OSError(errno.EAGAIN, f"it does not read, and {self._held} descriptors wait for it")
+        made: list[int] = []
+        try:
+            made.extend(map(os.dup, descriptors))
+        except OSError:
+            _close(tuple(made))
+            raise
+        self._held += len(made)
+        return tuple(made)
+
+    def _warn(self, error: OSError) -> None:
+        """Once while something waits: there may be thousands."""
+        if not self._refused:
+            log.warn("the service manager was not told: {why}", why=str(error))  # noqa: G010 - Twisted's name
+        self._refused = bool(self._waiting)
 
     def _await(self) -> None:
         """Try what waits a little later."""
@@ -94,7 +124,7 @@ class Notifier:
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
-            _warn(error)
+            self._warn(error)
         return True
 
     def _again(self) -> None:
@@ -163,21 +193,6 @@ class Announcer(Service):
             lines.append(f"STATUS={status}")
         self._notifier.tell(*lines)
         self._timer = self._clock.callLater(self._pause, self._look)
-
-
-def _warn(error: OSError) -> None:
-    log.warn("the service manager was not told: {why}", why=str(error))  # noqa: G010 - Twisted's name
-
-
-def _duplicates(descriptors: Sequence[int]) -> tuple[int, ...]:
-    """Of all or, with OSError, of none."""
-    made: list[int] = []
-    try:
-        made.extend(map(os.dup, descriptors))
-    except OSError:
-        _close(tuple(made))
-        raise
-    return tuple(made)
 
 
 def _close(descriptors: tuple[int, ...]) -> None:

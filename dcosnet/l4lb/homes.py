@@ -46,6 +46,8 @@ class Homes:
         """Routes with our number, as last listed or changed by us."""
         self._singles: set[Network] = set()
         """Addresses in use that have a route of their own."""
+        self._lent: set[Network] = set()
+        """Addresses in use outside of the ranges that something else makes local, which may go."""
         self._problems: dict[AddressRange, str] = {}
 
     @property
@@ -77,8 +79,7 @@ class Homes:
                 self._check(given)
             else:
                 self._note(given, None)
-        for network in self._singles - self._ours:
-            self._try(network)
+        self._hold()
 
     def prepare(self, address: Address) -> bool:
         """Whether an address is this host's, made so if it may. Raises AddressError where that would harm others."""
@@ -90,8 +91,9 @@ class Homes:
             return False  # no netlink here: binding shows
         network = covering(address, self._ranges)
         if found is not None and found.kind == LOCAL:
-            if self._change and found.protocol == PROTOCOL and found.network == network == single(address):
-                self._singles.add(network)
+            if self._change and network == single(address):
+                own = found.protocol == PROTOCOL and found.network == network
+                (self._singles if own else self._lent).add(network)
             for given in [one for one in self._problems if address in one]:
                 self._check(given)  # whoever followed the remedy sees at once that it helped
             return True
@@ -112,6 +114,7 @@ class Homes:
     def release(self, address: Address) -> None:
         """Nobody listens at an address any more: take its own route away, if it has one of ours."""
         network = single(address)
+        self._lent.discard(network)
         if network in self._singles:
             self._singles.discard(network)
             self._remove(network)
@@ -121,6 +124,14 @@ class Homes:
         if self._change:
             for network in self._ours - self._singles - {one for given in self._ranges for one in networks(given)}:
                 self._remove(network)
+            self._hold()
+
+    def _hold(self) -> None:
+        """Give addresses in use a route of their own where they are local no longer."""
+        for network in (self._singles | self._lent) - self._ours:
+            self._try(network)
+        self._singles |= self._lent & self._ours
+        self._lent -= self._ours
 
     def _ask(self) -> Rtnetlink:
         if self._netlink is None:

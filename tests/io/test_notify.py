@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from twisted.internet.task import Clock
@@ -28,6 +29,10 @@ def manager(tmp_path):
 @pytest.fixture
 def environment(manager):
     return {"NOTIFY_SOCKET": manager.getsockname()}
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def heard(manager) -> list[str]:
@@ -95,6 +100,23 @@ def test_without_descriptors_left_nothing_is_kept_and_nobody_fails(manager, envi
             clock.advance(1)
         got += heard(manager)
     assert set(got) == {"STATUS=full", "STATUS=last"}
+
+
+def test_who_does_not_read_holds_so_many_descriptors_at_most(manager, environment, clock, monkeypatch) -> None:
+    """Ten thousand VIPs that start would need twice as many else."""
+    monkeypatch.setattr("dcosnet.io.notify.HELD_MAX", 3)
+    notifier = Notifier(environment, clock)
+    with closing(notifier), socket.socket(type=socket.SOCK_DGRAM) as kept:
+        while not clock.getDelayedCalls():
+            notifier.tell("STATUS=full")
+        before = open_files()
+        for number in range(20):
+            notifier.tell("FDSTORE=1", f"FDNAME=vip-{number}", descriptors=[kept.fileno()])
+        assert open_files() - before == 3
+        heard(manager)
+        notifier.tell("FDSTORE=1", "FDNAME=vip-99", descriptors=[kept.fileno()])
+        assert "FDSTORE=1\nFDNAME=vip-99" in heard(manager), "the queue goes on without waiting for a turn"
+    assert open_files() <= before
 
 
 def test_ready_comes_with_the_last_part_and_the_watchdog_is_fed(manager, environment) -> None:

@@ -18,6 +18,7 @@ from dcosnet.model.drain import (
     Left,
     Progress,
     key_of,
+    parse_drainable,
 )
 from dcosnet.model.member import Member
 from dcosnet.model.net import Endpoint
@@ -96,6 +97,7 @@ def test_what_people_write_is_found(toolbox, text, full) -> None:
         ({}, 400, "names nothing"),
         ({"what": "host-a", "when": "now"}, 400, "'when' is not known"),
         ({"what": "host-a", "note": "n" * 301}, 400, "too long"),
+        (rb'{"what": "host-a", "note": "\ud800"}', 400, "no JSON object of texts"),
         ({"what": "127.0.0.1:99999"}, 400, "port 99999 is not between 1 and 65535"),
         ({"what": "nobody"}, 404, "'nobody' is no node, no task and no service that is known here"),
     ],
@@ -144,6 +146,17 @@ def test_a_drain_is_ended_by_what_it_is_called(toolbox, drained, text) -> None:
     toolbox[IDrains].on = {DrainedService("shop", "web")}
     assert delete(toolbox, text) == (200, {"what": "service/shop/web"})
     assert toolbox[IDrains].done == [("service/shop/web",)]
+
+
+@pytest.mark.parametrize("text", ["FD00::1", "[fd00:0::1]:80", "host/FD00::1"])
+def test_an_address_may_be_written_in_any_way(toolbox, drained, text) -> None:
+    """What began a drain ends it."""
+    assert post(toolbox, {"what": text})[0] == 200
+    (begun,) = toolbox[IDrains].done
+    what = parse_drainable(begun[0])
+    drained(what)
+    toolbox[IDrains].on = {what}
+    assert delete(toolbox, text) == (200, {"what": begun[0]})
 
 
 def test_what_is_not_drained_cannot_be_ended(toolbox, drained) -> None:

@@ -178,6 +178,20 @@ def test_addresses_become_local_and_outlive_a_crash(daemon, namespace, require_p
     assert routes(namespace, ip) == sorted(ranges)
 
 
+def test_an_address_of_a_former_range_stays_local(daemon, namespace, require_program) -> None:
+    """It had no route of its own while the range's of the process before was there."""
+    ip, curl = require_program("ip"), require_program("curl")
+    assert namespace.run(f"{ip} route add local 11.0.0.0/8 dev lo proto 111").returncode == 0
+    namespace.spawn("-m", "http.server", "--bind", "127.0.0.1", "8001")
+    daemon.config.write_text(CONFIG.replace("[ops]", 'named_vips = ["12.0.0.0-12.255.255.254"]\n[ops]'))
+    (daemon.services / "web.toml").write_text(service("web", 8001, "11.1.2.3:8000"))
+    daemon.start()
+    daemon.wait(lambda: routes(namespace, ip) == ["11.1.2.3", "12.0.0.0/8"], lambda: str(routes(namespace, ip)))
+    assert "Directory listing" in answered(daemon, curl, "http://11.1.2.3:8000/")
+    (daemon.services / "web.toml").unlink()
+    daemon.wait(lambda: routes(namespace, ip) == ["12.0.0.0/8"], lambda: str(routes(namespace, ip)))
+
+
 def test_an_address_of_a_neighbour_is_refused(daemon, namespace, require_program) -> None:
     """Neither a VIP nor a range takes an address from the network that this host is connected to."""
     ip = require_program("ip")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -129,7 +130,7 @@ class BeginDrain:
             told = json.loads(request.body)
         except (ValueError, RecursionError):
             told = None
-        if not isinstance(told, dict) or not all(isinstance(value, str) for value in told.values()):
+        if not isinstance(told, dict) or not all(map(_is_text, told.values())):
             return refuse(400, what, "the body is no JSON object of texts", 'send {"what": "host/NAME", "note": "..."}')
         text, note, user = told.get("what", ""), told.get("note", ""), told.get("user", "")
         if unknown := told.keys() - {"what", "note", "user"}:
@@ -173,6 +174,9 @@ class EndDrain:
         on = [owned.value.what for owned in self._views.snapshot.value.drains.values() if owned.value.on]
         found = [one for one in on if str(one) == text] or [one for one in on if one.short == text]
         if not found:
+            with suppress(ValueError):
+                found = [one for one in on if one == parse_drainable(text)]  # an address in another form
+        if not found:
             return refuse(404, what, f"{text[:80]!r} is not drained", "`dcosnet drain` lists what is")
         return _one(found, what, self._end)
 
@@ -181,6 +185,11 @@ class EndDrain:
         if ended is None:
             return RestReply({"what": str(one)})  # somebody was quicker
         return _written(ended, one)
+
+
+def _is_text(value: object) -> bool:
+    """JSON may have halves of characters, which cannot be written."""
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _find(text: str, snapshot: Snapshot) -> list[Drainable]:
