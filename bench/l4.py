@@ -7,20 +7,17 @@ time. The figure is the balancer's own CPU per unit of work, because that
 survives a noisy machine; the ratio is to HAProxy in TCP mode. The daemon runs as
 a user would run it, counters on, from a configuration written for the occasion.
 Besides: how late answers are at a constant rate, and what idle connections hold.
-It needs haproxy, nginx with its stream module, wrk, iperf3 and hey, and two CPUs.
+It needs haproxy, nginx with its stream module, wrk and iperf3, and two CPUs.
 """
 
 import argparse
 import contextlib
-import csv
-import io
 import json
 import platform
 import re
 import resource
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -41,6 +38,8 @@ FRONTS = {"haproxy": (HERE, 6301, 6311), "nginx stream": (HERE, 6302, 6312), "dc
 """Address, web port and bulk port of each balancer."""
 RATE, WORKERS = 5000, 50
 """Requests per second, and over how many kept connections, where latency is measured."""
+THINK = f"function delay() return math.random({WORKERS * 500 // RATE}, {WORKERS * 1500 // RATE}) end\n"
+"""For wrk: milliseconds before each request, whose mean makes the rate."""
 IDLE = 8000
 DESCRIPTORS = 20000
 """Of each process; a balancer takes two for a connection."""
@@ -177,13 +176,15 @@ def gigabytes(address: str, port: int, seconds: int, *options: str) -> float:
     return float(said["end"]["sum_received"]["bytes"]) / 1e9
 
 
-def percentile(address: str, port: int, seconds: int) -> float:
-    """The 99th percentile of answers at the constant rate, in milliseconds."""
-    argv = ["hey", "-z", f"{seconds}s", "-c", str(WORKERS), "-q", str(RATE // WORKERS), "-o", "csv"]
-    argv.append(f"http://{address}:{port}/")
+def percentile(address: str, port: int, seconds: int, script: Path) -> float:
+    """The 99th percentile of answers, in milliseconds, with clients that think so long that it makes the rate."""
+    argv = ["wrk", "-t1", f"-c{WORKERS}", f"-d{seconds}s", "--latency", "-s", str(script), f"http://{address}:{port}/"]
     out = subprocess.run(["taskset", "-c", str(LOAD), *argv], capture_output=True, text=True, check=True).stdout
-    times = [float(row["response-time"]) for row in csv.DictReader(io.StringIO(out)) if row["status-code"] == "200"]
-    return statistics.quantiles(times, n=100)[-1] * 1e3
+    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1])
+    if "Socket errors" in out or "Non-2xx" in out or rate < 0.8 * RATE:
+        sys.exit(f"wrk against {address}:{port} saw errors, or too few answers:\n{out}")
+    amount, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)\n", out).groups()
+    return float(amount) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[unit]
 
 
 def megabytes(pid: int) -> float:
@@ -239,11 +240,14 @@ def measure_cost(balancers: dict[str, subprocess.Popen[bytes]], seconds: int, ro
 def measure_latency(names: Iterable[str], seconds: int, rounds: int) -> None:
     """The same at a constant rate, and without a balancer between."""
     late: Samples = defaultdict(list)
-    for _ in range(rounds):
-        late["direct"].append(percentile(HERE, WEB[0], seconds))
-        for name in names:
-            address, web_port, _ = FRONTS[name]
-            late[name].append(percentile(address, web_port, seconds))
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(THINK)
+        script.flush()
+        for _ in range(rounds):
+            late["direct"].append(percentile(HERE, WEB[0], seconds, Path(script.name)))
+            for name in names:
+                address, web_port, _ = FRONTS[name]
+                late[name].append(percentile(address, web_port, seconds, Path(script.name)))
     table(f"99th percentile of the answer at {RATE} requests/s", "ms", late)
 
 
@@ -266,7 +270,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=3, help="of each measurement (default 3)")
     parser.add_argument("--rounds", type=int, default=3, help="of all measurements (default 3)")
     options = parser.parse_args()
-    need("haproxy", "nginx", "wrk", "iperf3", "hey", "taskset")
+    need("haproxy", "nginx", "wrk", "iperf3", "taskset")
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < DESCRIPTORS:
         sys.exit(f"it needs {DESCRIPTORS} open files: raise the hard limit (ulimit -Hn), which is {hard}")

@@ -362,7 +362,7 @@ class Table:
             due = min(due, self._judge_at)
         if self._dirty:
             # A thousand records in a burst are not a thousand walks of the graph.
-            due = min(due, self._judged_at + len(self._members) / 5_000)
+            due = min(due, self._judged_at + len(self._members) / 20_000)
         return due
 
     def judge(self, now: float) -> frozenset[str]:

@@ -75,7 +75,7 @@ class End:
         self.streak = 0
         """Bytes it has said in large pieces lately; decides about splice."""
         self.ended = False
-        """Whether an end or an error was told: its reads go on until they find it."""
+        """Whether an end, an error or urgent data was told: its reads go on until they find nothing."""
         self.finished = False
         """Whether it has said its last byte."""
         self.blocked = False
@@ -148,13 +148,13 @@ class End:
 
     def _splice(self) -> bool:
         """
-        Read by splice, as long as there is something; False when there is no pipe for it.
+        Read by splice, as long as there is something; False when a read has to find out what there is.
 
-        An empty pipe goes back to the pool at the end of each turn, so only
-        those whose reader is slow hold one.
+        That is so without a pipe, and at an end: splice stops before urgent data,
+        and may call that the end. A read passes it. An empty pipe goes back to the
+        pool at the end of each turn, so only those whose reader is slow hold one.
         """
-        connection = self.connection
-        pipes = connection.proxy.pipes
+        pipes = self.connection.proxy.pipes
         pipe = pipes.take()
         if pipe is None:
             return False
@@ -167,15 +167,12 @@ class End:
             except BlockingIOError:
                 pipes.give(pipe)
                 self.streak = self.streak + moved if moved >= _SLOW else self.streak // 2
-                return True
+                return not self.ended
             except OSError:
-                pipes.give(pipe)
-                connection.abort(self)
-                return True
+                length = 0
             if not length:
                 pipes.give(pipe)
-                self._finish()
-                return True
+                return False
             self.count += length
             moved += length
             peer.pipe, peer.piped = pipe, length
@@ -271,7 +268,7 @@ class End:
         try:
             self.socket.shutdown(socket.SHUT_WR)
         except OSError:
-            self.connection.abort()
+            self.broke()
 
     @property
     def held(self) -> int:

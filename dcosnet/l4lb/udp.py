@@ -325,8 +325,9 @@ class Flow:
         """
         Leave a backend for the next that does not refuse at once, with what was lost and what was not sent.
 
-        Where nobody else is, an unreachable one is kept, as that may pass; a flow to
-        one that refused ends, and what comes next begins another.
+        Where nobody else is, an unreachable one is kept, as that may pass, and what
+        none of them took is given up; a flow to one that refused ends, and what
+        comes next begins another.
         """
         listener = self._listener
         relay = listener.relay
@@ -339,7 +340,8 @@ class Flow:
             if found is None:
                 if reason is Reason.REFUSED:
                     self.end()
-                self._tried = ()
+                # Each datagram may bring an error of its own: sent again for each, they would never end.
+                self._tried, self._pending = (), []
                 return
             self._detach()
             try:

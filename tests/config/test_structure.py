@@ -87,7 +87,7 @@ def test_every_kind_of_field_is_read() -> None:
     assert (settings.poll, settings.limit, settings.pick) == (0.25, 1024, "random")
     assert settings.ports == (Port(port=53, protocol=Protocol.UDP), Port(port=80))
     assert settings.addresses == (ip_address("10.0.0.1"), ip_address("::1"))
-    assert len(settings.ranges[0]) == 2
+    assert str(settings.ranges[0]) == "10.0.0.1-10.0.0.2"
     assert settings.zones == {"a.example": {"k": "v"}}
     assert (settings.default, settings.mixed, settings.upstreams) == (Port(port=1), "text", ("9.9.9.9",))
     assert settings.token is not None

@@ -165,7 +165,8 @@ def test_connections_are_seen_and_counters_do_not_go_back_when_backends_go(make_
     )
 
     registry = scrape(daemon, "/v1/metrics/l4lb")
-    (labels,) = registry["mm_connect_successes"]
+    assert "\nmm_connect_successes{" in daemon.get("/v1/metrics/l4lb")[1]
+    (labels,) = registry["mm_connect_successes_total"]  # this parser gives each counter the suffix
     assert dict(labels) == {
         "vip": f"{vip['address'][0]}_8000",
         "backend": f"127.0.0.1_{first.port}",

@@ -485,3 +485,13 @@ class Order(RuleBasedStateMachine):
 
 TestOrder = Order.TestCase
 TestOrder.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_what_the_last_observer_says_counts_soon_among_a_thousand():
+    """Verdicts are not drawn for each record; but the one that is to come waits for no long time after the last."""
+    table = Table(record("a"), 100.0)
+    for number in range(1000):
+        table.take(Told(record(f"n{number}")), 100.0)
+    table.judge(100.0)
+    table.take(Told(record("n1", sequence=2)), 100.0)
+    assert 100.0 < table.due() <= 100.1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from ipaddress import ip_address
@@ -16,6 +16,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime
 from twisted.internet.protocol import ClientFactory, DatagramProtocol, Protocol
+from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from dcosnet.io import mmsg
@@ -57,6 +58,14 @@ def listener(port: int, protocol: net.Protocol = net.Protocol.TCP) -> Listener:
 
 def service(one: Listener, *backends: Backend, name: str | None = None) -> Service:
     return Service(VipKey(one.protocol, one.port, address=one.address), backends, name)
+
+
+async def until(done: Callable[[], object]) -> None:
+    """Turn after turn of the reactor, until it is so."""
+    end = reactor.seconds() + PATIENCE
+    while not done():
+        assert reactor.seconds() < end, "it never came"
+        await deferLater(reactor, 0)
 
 
 class Plane:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import select
 import socket
 import struct
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dcosnet.io.epoll import READ
 from dcosnet.l4lb.connection import Connection
 
 from .rig import HOME, PATIENCE, VIP, Plane, backend, free_port, listener, open_plane, service
@@ -195,6 +197,21 @@ def test_an_answer_before_the_request_is_complete_is_not_lost_with_it(mode) -> N
 
 
 @pytest.mark.parametrize("mode", MODES, ids=str)
+def test_an_answer_with_a_reset_behind_it_survives_that_the_client_ends_at_once(mode) -> None:
+    """The end of the request and the reset are found in the same turn, the end first."""
+    with wired(**mode) as (_, wire_up):
+        wire = wire_up()
+        wire.say(0, b"a request that is not read")
+        wire.pump(2)
+        wire.finish(0)
+        wire.say(1, b"413 too large")
+        wire.ends[1].close()
+        wire.pump(4)
+        wire.hear(0, 100)
+        assert wire.heard[0] == b"413 too large"
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
 def test_a_direction_that_moves_much_is_spliced_and_one_that_slows_down_is_not(mode) -> None:
     with wired(**mode) as (plane, wire_up):
         wire = wire_up()
@@ -214,6 +231,48 @@ def test_a_direction_that_moves_much_is_spliced_and_one_that_slows_down_is_not(m
             wire.say(0, b"small")
             wire.pump()
         assert connection.client.streak < plane.proxy.limits.bulk
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told", "untold"])
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_what_follows_urgent_data_arrives_before_the_end(mode, told) -> None:
+    """Splice stops there, and takes an end behind it for here; also where epoll has not told of either yet."""
+    with wired(**mode) as (plane, wire_up):
+        wire = wire_up()
+        (connection,) = plane.proxy.connections
+        for _ in range(3):
+            wire.say(0, bytes(1_000_000))
+            while len(wire.heard[1]) < len(wire.said[0]):
+                wire.pump()
+                wire.hear(1, 1 << 20)
+        wire.ends[0].send(b"!", socket.MSG_OOB)
+        if told:
+            wire.pump()
+        wire.say(0, b"after " * 1000)
+        wire.finish(0)
+        if not told:
+            connection.client.ready(READ)
+        wire.finish(1)
+        wire.hear_all(1)
+        wire.hear_all(0)
+        wire.pump(2)
+        assert wire.heard[1] == wire.said[0]
+        assert plane.counts.active == 0
+
+
+def test_what_cannot_be_spliced_is_copied(monkeypatch) -> None:
+    """As a sandbox may not let us: nothing was read then."""
+
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(errno.EINVAL, "as told")
+
+    monkeypatch.setattr(os, "splice", refuse)
+    with wired(bulk=1) as (_, wire_up):
+        wire = wire_up()
+        wire.say(0, bytes(1_000_000))
+        wire.finish(0)
+        wire.hear_all(1)
+        assert wire.heard[1] == wire.said[0]
 
 
 def test_without_a_free_pipe_bytes_are_copied() -> None:

@@ -7,7 +7,7 @@ import os
 import resource
 import select
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
@@ -24,7 +24,20 @@ from dcosnet.l4lb.ends import BUFFER, End
 from dcosnet.l4lb.idle import PERIOD
 from dcosnet.l4lb.tally import Reason
 
-from .rig import HOME, PATIENCE, VIP, Echo, FullEpoll, Peer, backend, free_port, listener, network, open_plane, service
+from .rig import (
+    HOME,
+    VIP,
+    Echo,
+    FullEpoll,
+    Peer,
+    backend,
+    free_port,
+    listener,
+    network,
+    open_plane,
+    service,
+    until,
+)
 
 # How bytes may go: through our memory, through a pipe, or from one to the other with time.
 MODES = {"copied": {"pipes": 0}, "spliced": {"bulk": 1}, "switched": {}}
@@ -49,13 +62,6 @@ def plane():
 def streams(request):
     with open_plane(**MODES[request.param]) as made:
         yield made
-
-
-async def until(done: Callable[[], object]) -> None:
-    end = reactor.seconds() + PATIENCE
-    while not done():
-        assert reactor.seconds() < end, "it never came"
-        await deferLater(reactor, 0)
 
 
 def target_of(plane):

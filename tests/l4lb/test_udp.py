@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from twisted.internet import reactor
 from twisted.internet.task import Clock, deferLater
 
+from dcosnet.io.epoll import ERROR
 from dcosnet.io.mmsg import PlainBatch, SystemBatch
 from dcosnet.l4lb import udp
 from dcosnet.l4lb.listener import Listener, Service
@@ -29,7 +30,7 @@ from dcosnet.l4lb.udp import KEPT, KEPT_SECONDS, KEPT_SIZE
 from dcosnet.model.net import Protocol
 from dcosnet.model.vip import Backend
 
-from .rig import HOME, LARGEST, VIP, FullEpoll, backend, free_port, listener, network, open_plane, service
+from .rig import HOME, LARGEST, VIP, FullEpoll, backend, free_port, listener, network, open_plane, service, until
 
 UDP = Protocol.UDP
 KINDS = [SystemBatch, PlainBatch]
@@ -93,8 +94,7 @@ async def test_a_refusal_moves_the_flow_with_the_datagram_that_was_lost(plane, n
 async def test_a_flow_whose_backends_all_refuse_ends(plane, net) -> None:
     one = serve(plane, *(backend(free_port(socket.SOCK_DGRAM, str(HOME))) for _ in range(2)))
     net.udp_client().transport.write(b"?", (str(VIP), one.port))
-    while not plane.counts.refused:
-        await deferLater(reactor, 0)
+    await until(lambda: plane.counts.refused)
     assert plane.counts.connect_refused == 2
     assert len(plane.relay.flows) == 0
 
@@ -147,13 +147,12 @@ async def test_flows_end_with_their_listener(plane, net) -> None:
 @pytest_twisted.ensureDeferred
 async def test_any_number_of_backends_may_refuse_before_one_answers(plane, net) -> None:
     """Two datagrams are on their way, so that each refusal is seen at once; the listener lives on."""
-    dead = [backend(port) for port in {free_port(socket.SOCK_DGRAM, str(HOME)) for _ in range(700)}]
+    dead = [Backend(ip_address("127.99.0.1") + number, 9, HOME) for number in range(700)]
     one = serve(plane, *dead)
     client = net.udp_client()
     for _ in range(2):
         client.transport.write(b"?", (str(VIP), one.port))
-    while not plane.counts.refused:
-        await deferLater(reactor, 0)
+    await until(lambda: plane.counts.refused)
     assert plane.epoll.errors == 0
     plane.apply({one: service(one, backend(net.serve_udp(b"b:")))})
     assert await client.ask(b"!", one.port) == b"b:!"
@@ -165,8 +164,7 @@ async def test_an_epoll_that_is_full_costs_the_datagram_and_not_the_listener(pla
     client = net.udp_client()
     plane.relay.epoll = FullEpoll(plane.epoll)
     client.transport.write(b"lost", (str(VIP), one.port))
-    while not plane.counts.udp_dropped:
-        await deferLater(reactor, 0)
+    await until(lambda: plane.counts.udp_dropped)
     plane.relay.epoll = plane.epoll
     assert len(plane.relay.flows) == 0
     assert await client.ask(b"1", one.port) == b"a:1"
@@ -506,6 +504,22 @@ def test_an_unreachable_backend_is_kept_where_no_other_is(world) -> None:
     client.send(b"2")
     assert world.pump()[one] == [b"2"]
     assert world.targets(vip)[one.getsockname()[1]].tally.flows == 1
+
+
+def test_what_no_backend_can_be_sent_is_tried_with_each_once(world, monkeypatch) -> None:
+    """A router tells of each datagram by itself, and each time the flow goes back to the other one."""
+    monkeypatch.setattr(udp, "_queued", lambda _: errno.EHOSTUNREACH)
+    one, other = world.backend(None), world.backend(None)
+    client = world.client(world.serve(one, other))
+    client.send(b"1")
+    client.send(b"2")
+    sent = [world.pump()]
+    (flow,) = world.plane.relay.flows._order
+    for _ in range(8):
+        flow.ready(ERROR)
+        sent.append(world.pump())
+    for each in (one, other):
+        assert [data for got in sent for data in got[each]] == [b"1", b"2"]
 
 
 def test_a_datagram_that_hears_of_another_ones_size_is_sent_all_the_same(world) -> None:
