@@ -38,7 +38,7 @@ def remember(environment: Mapping[str, str]) -> None:
 
 
 def take(prefix: str) -> Mapping[str, socket.socket]:
-    """The passed sockets whose name begins so, by name; each is given once. What is no socket is closed."""
+    """The passed sockets whose name begins so, by name; each is given once. What is no socket is left alone."""
     taken: dict[str, socket.socket] = {}
     for descriptor in [number for number, name in _passed.items() if name.startswith(prefix)]:
         name = _passed.pop(descriptor)

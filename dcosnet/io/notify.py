@@ -44,7 +44,7 @@ class Notifier:
         self._held = 0
         """Descriptors that wait."""
         self._refused = False
-        """Whether the log has that something is not told, while others wait."""
+        """Whether the last thing told came to nothing, which is in the log."""
         self._timer: IDelayedCall | None = None
 
     def __bool__(self) -> bool:
@@ -91,7 +91,6 @@ class Notifier:
             self._waiting.popleft()
             self._held -= len(descriptors)
             _close(descriptors)
-        self._refused = False
 
     def _hold(self, descriptors: Sequence[int]) -> tuple[int, ...]:
         """Duplicates of all, or OSError and of none."""
@@ -107,10 +106,10 @@ class Notifier:
         return tuple(made)
 
     def _warn(self, error: OSError) -> None:
-        """Once while something waits: there may be thousands."""
+        """Once until something arrives: there may be thousands."""
         if not self._refused:
             log.warn("the service manager was not told: {why}", why=str(error))  # noqa: G010 - Twisted's name
-        self._refused = bool(self._waiting)
+        self._refused = True
 
     def _await(self) -> None:
         """Try what waits a little later."""
@@ -125,6 +124,8 @@ class Notifier:
             return False
         except OSError as error:
             self._warn(error)
+        else:
+            self._refused = False
         return True
 
     def _again(self) -> None:

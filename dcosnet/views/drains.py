@@ -44,6 +44,8 @@ class Drains:
         self._store = store
         self._held = held
         self._wall = wall
+        self._alone: dict[str, float] = {}
+        """Of the ends that this node has said, since when it has seen nothing that they end."""
 
     def begin(self, what: Drainable, user: str, note: str) -> Deferred[None]:
         now = self._now(what)
@@ -63,7 +65,9 @@ class Drains:
         self._store.write({f"draining/{self._node}": value}, Lifetime.LEASE)
 
     def tidy(self) -> Deferred[None] | None:
-        gone = dict.fromkeys(key for key, owned in self._held().items() if self._done(key, owned))
+        held = self._held()
+        self._alone = {key: since for key, since in self._alone.items() if key in held}
+        gone = dict.fromkeys(key for key, owned in held.items() if self._done(key, owned))
         return self._store.write(gone, Lifetime.DURABLE) if gone else None
 
     def _now(self, what: Drainable) -> Drain | None:
@@ -75,6 +79,7 @@ class Drains:
             return None  # the read models take it for none, too
 
     def _write(self, drain: Drain) -> Deferred[None]:
+        self._alone.pop(key_of(drain.what), None)
         return self._store.write({key_of(drain.what): encode_drain(drain)}, Lifetime.DURABLE)
 
     def _done(self, key: str, owned: Owned[Drain]) -> bool:
@@ -82,4 +87,8 @@ class Drains:
         owners = self._store.owners(key)
         if owned.owner != self._node:
             return self._node in owners
-        return not owned.value.on and owners <= {self._node} and self._wall() - owned.value.since > KEEP_END
+        if owned.value.on or not owners <= {self._node}:
+            self._alone.pop(key, None)
+            return False
+        now = self._wall()
+        return now - self._alone.setdefault(key, now) > KEEP_END

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from twisted.internet.task import Clock
+from twisted.logger import formatEvent, globalLogPublisher
 
 from dcosnet.io.activation import parse
 from dcosnet.io.notify import Announcer, Notifier
@@ -24,6 +25,18 @@ def manager(tmp_path):
         sock.bind(str(tmp_path / "notify"))
         sock.setblocking(False)
         yield sock
+
+
+@pytest.fixture
+def capture():
+    lines: list[str] = []
+
+    def see(event) -> None:
+        lines.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(see)
+    yield lines
+    globalLogPublisher.removeObserver(see)
 
 
 @pytest.fixture
@@ -117,6 +130,19 @@ def test_who_does_not_read_holds_so_many_descriptors_at_most(manager, environmen
         notifier.tell("FDSTORE=1", "FDNAME=vip-99", descriptors=[kept.fileno()])
         assert "FDSTORE=1\nFDNAME=vip-99" in heard(manager), "the queue goes on without waiting for a turn"
     assert open_files() <= before
+
+
+def test_a_manager_that_is_gone_is_missed_once(tmp_path, clock, capture) -> None:
+    """Each VIP and each second has something to tell it."""
+    notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")}, clock)
+    with closing(notifier):
+        for _ in range(3):
+            notifier.tell("WATCHDOG=1")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as back:
+            back.bind(str(tmp_path / "notify"))
+            notifier.tell("WATCHDOG=1")
+        notifier.tell("WATCHDOG=1")
+    assert len([line for line in capture if "was not told" in line]) == 2
 
 
 def test_ready_comes_with_the_last_part_and_the_watchdog_is_fed(manager, environment) -> None:

@@ -148,6 +148,23 @@ def test_the_end_stays_while_what_it_ends_does(nodes) -> None:
     assert b.rig.store.owners(key_of(HOST)) == {"a", "b"}
 
 
+def test_the_end_stays_for_a_day_after_what_it_ends_has_gone(nodes) -> None:
+    """Else who hears first that the end is gone, and then that the drain is, drains anew in between."""
+    a, b, _ = nodes
+    a.drains.begin(HOST, "", "")
+    gossip(*nodes)
+    b.drains.end(HOST)
+    b.rig.now += 2 * KEEP_END
+    gossip(*nodes)
+    a.drains.tidy()
+    gossip(*nodes)
+    tidy(*nodes)
+    assert b.rig.store.owners(key_of(HOST)) == {"b"}
+    b.rig.now += KEEP_END + 1
+    tidy(*nodes)
+    assert b.rig.store.owners(key_of(HOST)) == set()
+
+
 def test_ending_a_drain_that_two_nodes_have_begun_ends_both(nodes) -> None:
     """Without an end that stays, the older one would come to light."""
     a, b, _ = nodes
