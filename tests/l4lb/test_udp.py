@@ -148,9 +148,9 @@ async def test_flows_end_with_their_listener(plane, net) -> None:
 @pytest_twisted.ensureDeferred
 async def test_any_number_of_backends_may_refuse_before_one_answers(plane, net) -> None:
     """Two datagrams are on their way, so that each refusal is seen at once; the listener lives on."""
+    client = net.udp_client()  # first, so that none of these ports is its own
     dead = [backend(port) for port in {free_port(socket.SOCK_DGRAM, str(HOME)) for _ in range(700)}]
     one = serve(plane, *dead)
-    client = net.udp_client()
     for _ in range(2):
         client.transport.write(b"?", (str(VIP), one.port))
     while not plane.counts.refused:
