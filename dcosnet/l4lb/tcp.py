@@ -142,11 +142,12 @@ class Proxy:
         self.epoll.modify(listener.fd, 0)
 
     def starve(self, listener: TcpListener) -> None:
-        """The same for want of descriptors or memory, which others may give back too."""
+        """The same for want of descriptors or memory, which others may give back too; one that is closed stays so."""
         self.counts.accept_errors += 1
-        self.pause(listener)
-        if self._resume is None:
-            self._resume = self.clock.callLater(PAUSE, self._go_on)
+        if listener.open:
+            self.pause(listener)
+        if self._waiting:
+            self._go_on_after(PAUSE)
 
     def waits(self, listener: TcpListener) -> bool:
         """Whether nothing is accepted from it now."""
@@ -160,9 +161,12 @@ class Proxy:
 
     def _wake(self) -> None:
         if self._waiting:
-            if self._resume is not None:
-                self._resume.cancel()
-            self._resume = self.clock.callLater(0, self._go_on)
+            self._go_on_after(0)
+
+    def _go_on_after(self, seconds: float) -> None:
+        if self._resume is not None:
+            self._resume.cancel()
+        self._resume = self.clock.callLater(seconds, self._go_on)
 
     def _go_on(self) -> None:
         self._resume = None
@@ -237,6 +241,8 @@ class TcpListener:
         self.schedule = schedule
         self.active = 0
         """Connections that came from it and are open."""
+        self.open = True
+        """Connections that came from it may outlive it."""
         self.family = int(sock.family)
         self._burst = 1
         """How many to accept at a time: about as many as came the last time."""
@@ -251,6 +257,7 @@ class TcpListener:
 
     def close(self) -> None:
         """Stop listening; connections that were accepted go on."""
+        self.open = False
         self._proxy.unwatch(self)
         self._socket.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import resource
@@ -18,11 +19,13 @@ from twisted.internet import reactor
 from twisted.internet.task import Clock, deferLater
 
 from dcosnet.errors import DataPlaneError
+from dcosnet.io.epoll import READ
 from dcosnet.io.pipes import SIZE
 from dcosnet.l4lb.connection import KEEPALIVE, Connection
 from dcosnet.l4lb.ends import BUFFER, End
 from dcosnet.l4lb.idle import PERIOD
 from dcosnet.l4lb.tally import Reason
+from dcosnet.l4lb.tcp import PAUSE
 
 from .rig import (
     HOME,
@@ -381,6 +384,50 @@ async def test_an_epoll_that_is_full_costs_the_client_and_not_the_listener(plane
     plane.proxy.epoll = plane.epoll
     late = await net.connect(vip)
     await late.until(lambda one: one.got == b"here")
+
+
+def test_without_sockets_for_backends_one_client_at_a_time_is_lost(monkeypatch) -> None:
+    """However many listeners wait: the others keep their place in the backlog for as long as that lasts."""
+    clock = Clock()
+    with open_plane(clock=clock) as plane, ExitStack() as stack:
+        ports = [free_port() for _ in range(2)]
+        plane.apply({one: service(one, backend(free_port())) for one in map(listener, ports)})
+        for port in ports * 5:
+            stack.enter_context(socket.create_connection((str(VIP), port)))
+        monkeypatch.setattr(plane.proxy, "socket", lambda _family: None)
+        for _ in range(10):
+            plane.epoll.doRead()
+            clock.advance(0)
+        assert plane.counts.connections == len(ports)
+        clock.advance(PAUSE)
+        assert plane.counts.connections == len(ports) + 1
+
+
+def test_a_connection_that_outlives_its_listener_stops_nobody_else(monkeypatch) -> None:
+    """The listener's descriptor may be somebody else's by then."""
+    clock = Clock()
+    with open_plane(clock=clock) as plane, ExitStack() as stack:
+        vip = serve(plane, backend(free_port()), backend(free_port()))
+        monkeypatch.setattr(Connection, "_status", lambda *_: errno.EAGAIN)
+        stack.enter_context(socket.create_connection((str(VIP), vip)))
+        plane.epoll.doRead()
+        (connection,) = plane.proxy.connections
+        number = connection.listener.fd
+        plane.apply({})
+        ours, theirs = map(stack.enter_context, socket.socketpair())
+        if ours.fileno() != number:
+            os.dup2(ours.fileno(), number)
+            stack.callback(os.close, number)
+        told: list[int] = []
+        plane.epoll.add(number, READ, told.append)
+        monkeypatch.setattr(plane.proxy, "socket", lambda _family: None)
+        clock.advance(5.0)
+        assert plane.counts.active == 0
+        theirs.send(b"x")
+        plane.epoll.doRead()
+        assert told == [READ]
+        plane.epoll.remove(number)
+        assert not clock.getDelayedCalls()[1:], "nobody waits for descriptors"
 
 
 def test_a_listener_that_epoll_refuses_leaves_its_port_free(plane) -> None:

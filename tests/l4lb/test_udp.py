@@ -147,9 +147,9 @@ async def test_flows_end_with_their_listener(plane, net) -> None:
 @pytest_twisted.ensureDeferred
 async def test_any_number_of_backends_may_refuse_before_one_answers(plane, net) -> None:
     """Two datagrams are on their way, so that each refusal is seen at once; the listener lives on."""
+    client = net.udp_client()
     dead = [Backend(ip_address("127.99.0.1") + number, 9, HOME) for number in range(700)]
     one = serve(plane, *dead)
-    client = net.udp_client()
     for _ in range(2):
         client.transport.write(b"?", (str(VIP), one.port))
     await until(lambda: plane.counts.refused)
