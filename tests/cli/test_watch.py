@@ -172,10 +172,10 @@ def test_a_terminal_shows_the_busiest_that_fit(monkeypatch: pytest.MonkeyPatch) 
         looks = pace.take(
             [
                 {"vip": name, "protocol": "tcp", "state": "served", "total": counts(second * busy), "backend": []}
-                for name, busy in (("a", 1), ("b", 9), ("c", 0), ("d", 5))
+                for name, busy in (("a", 1), ("b.shop.l4lb.thisdcos.directory:80", 9), ("c", 0), ("d", 5))
             ],
             float(second + 1),
         )
     verb._repaint(looks, detail=False)
-    assert drawn == [["b", "d"]]
+    assert drawn == [["b.shop:80", "d"]]
     assert said == ["clear", "and 2 more"]
