@@ -142,11 +142,11 @@ def test_vips_tell_what_is_drained_from_what_is_not_healthy(run: Run, daemon: Fa
     result = run("--api", daemon.url, "vips")
     assert result.stdout.splitlines()[1].endswith("[::1]:8002(drains) [::2]:8002(off)")
     assert result.stderr == (
-        f"tcp/{VIP['vip']}: new flows are refused, because all its backends are drained, not healthy or of weight 0\n"
+        f"tcp/{VIP['vip']}: new flows are refused, because all its backends are drained, unhealthy or of weight 0\n"
     )
     _, one, two = run("--api", daemon.url, "vips", "--detail").stdout.splitlines()
     assert "  draining: host/a  " in one
-    assert "  off: not healthy or of weight 0  " in two
+    assert "  off: unhealthy or of weight 0  " in two
 
 
 def test_a_problem_of_a_vip_names_an_address_once(run: Run, daemon: FakeDaemon) -> None:

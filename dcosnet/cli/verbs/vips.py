@@ -158,16 +158,17 @@ def _repaint(vips: Sequence[Mapping[str, Any]], *, detail: bool) -> None:
         click.echo()
         return
     # One line for the headings, one for what is left out, one for the cursor.
-    room = max(1, shutil.get_terminal_size().lines - 3)
+    columns, lines = shutil.get_terminal_size()
+    room = max(1, lines - 3)
     shown = sorted(rows, key=lambda row: row[0], reverse=True)[:room]
     click.clear()
-    print_table(headings, [[_short(str(row[0])), *row[1:]] for _, row in shown])
+    print_table(headings, [[_short(str(row[0])), *row[1:]] for _, row in shown], columns)
     if len(rows) > len(shown):
         click.echo(f"and {len(rows) - len(shown)} more")
 
 
 def _short(vip: str) -> str:
-    """A VIP without the zone, which would fold the lines of a terminal; `vips` takes it as it is."""
+    """A VIP without the zone, for which a terminal has no room; `vips` takes it as it is."""
     return vip.replace(f".{ZONE}:", ":")
 
 
@@ -215,7 +216,7 @@ def _problems(vips: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"{vip['protocol']}/{vip['vip']}: new flows are refused, because all its backends are {why}"
 
 
-_UNWANTED = "not healthy or of weight 0"
+_UNWANTED = "unhealthy or of weight 0"
 """Why a backend that no drain concerns gets no new flows; `dcosnet tasks` tells which."""
 
 
