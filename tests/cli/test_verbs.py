@@ -226,7 +226,7 @@ def test_tasks_show_where_they_run_and_their_problems(run: Run, daemon: FakeDaem
     """What is wrong with a task goes to the error output, beside the table."""
     daemon.replies["GET /v1/tasks"] = (200, [TASK])
     result = run("--api", daemon.url, "tasks")
-    line = "web   shop       127.0.0.1  127.0.0.1  8001/tcp  running  healthy  1       files"
+    line = "web   shop       127.0.0.1  127.0.0.1  8001/tcp  running  healthy  1       files   web@a"
     assert result.stdout.splitlines()[1] == line
     assert result.stderr == "web of shop: VIP '/:1' has no name\n"
 
