@@ -165,7 +165,8 @@ def test_connections_are_seen_and_counters_do_not_go_back_when_backends_go(make_
     )
 
     registry = scrape(daemon, "/v1/metrics/l4lb")
-    (labels,) = registry["mm_connect_successes"]
+    # The parser calls every counter as OpenMetrics does.
+    (labels,) = registry["mm_connect_successes_total"]
     assert dict(labels) == {
         "vip": f"{vip['address'][0]}_8000",
         "backend": f"127.0.0.1_{first.port}",
