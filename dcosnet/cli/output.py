@@ -27,16 +27,20 @@ def print_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=2))
 
 
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Rows under headings; a list in a cell is joined with spaces, None is a dash."""
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]], width: int | None = None) -> None:
+    """
+    Rows under headings; a list in a cell is joined with spaces, None is a dash.
+
+    With a width each row is one line, and what would go beyond is cut off.
+    """
     cells = [[_cell(value) for value in row] for row in rows]
     # Python has no stdout at all where the caller closed it.
-    if sys.stdout is not None and sys.stdout.isatty():
+    if width is None and sys.stdout is not None and sys.stdout.isatty():
         _draw(headings, cells)
         return
     widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
     for row in (headings, *cells):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        click.echo("  ".join(map(str.ljust, row, widths))[:width].rstrip())
 
 
 def _cell(value: object) -> str:

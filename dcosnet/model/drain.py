@@ -103,7 +103,7 @@ def parse_drainable(text: str) -> Drainable | None:
     Raises ValueError with a sentence for people.
     """
     if not text or not text.isprintable():
-        raise ValueError(f"{text!r} names nothing" if not text else "it has characters that cannot be printed")
+        raise ValueError("it is empty" if not text else "it has characters that cannot be printed")
     kind, slash, rest = text.partition("/")
     if slash and kind in _KINDS:
         return _KINDS[kind](rest)

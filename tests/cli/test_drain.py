@@ -99,8 +99,17 @@ def test_waiting_for_too_long_tells_what_is_left(run: Run, local_daemon: FakeDae
         "host/host-a is not drained yet",
         "  why: host-a 10, host-b 2, host-c has not told",
     ]
+    assert "`dcosnet drain --end host/host-a`" in result.stderr
     result = run("--api", local_daemon.url, "-o", "json", "drain", "host-a", "--wait", "--timeout", "1ms")
     assert (result.exit_code, json.loads(result.stdout)) == (5, DRAIN)
+
+
+def test_waiting_for_what_nobody_knows_says_so(run: Run, local_daemon: FakeDaemon) -> None:
+    """A mistyped address is drained at once; nobody shall switch off another host for it."""
+    nothing = {**DONE, "backends": []}
+    local_daemon.replies |= {"POST /v1/drains": (200, WHAT), "GET /v1/drains": drains(nothing)}
+    result = run("--api", local_daemon.url, "drain", "host-a", "--wait")
+    assert (result.exit_code, result.stdout.splitlines()[1]) == (0, "drained (it has no backends)")
 
 
 def test_waiting_for_a_drain_that_somebody_ends_fails(run: Run, local_daemon: FakeDaemon) -> None:
@@ -113,6 +122,8 @@ def test_waiting_for_a_drain_that_somebody_ends_fails(run: Run, local_daemon: Fa
     "options",
     [
         ("--end",),
+        ("",),
+        ("", "--end"),
         ("--note", "x"),
         ("host-a", "--end", "--wait"),
         ("host-a", "--timeout", "5m"),

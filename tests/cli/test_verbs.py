@@ -48,8 +48,16 @@ VIP = {
     "problems": [],
     "total": COUNTS,
     "backend": [
-        {"ip": "127.0.0.1", "port": 8001, "weight": 1, "draining": False, "counts": COUNTS} | REST,
-        {"ip": "::1", "port": 8002, "weight": 0, "draining": True, "use": "draining", "counts": None},
+        {"ip": "127.0.0.1", "port": 8001, "weight": 1, "draining": False, "drains": [], "counts": COUNTS} | REST,
+        {
+            "ip": "::1",
+            "port": 8002,
+            "weight": 0,
+            "draining": True,
+            "drains": ["host/a"],
+            "use": "draining",
+            "counts": None,
+        },
     ],
 }
 TASK = {
@@ -123,8 +131,40 @@ def test_vips_show_backends_and_which_of_them_drain(run: Run, daemon: FakeDaemon
         ["VIP", "PROTOCOL", "ADDRESS", "STATE", "ACTIVE", "BACKENDS"],
         [VIP["vip"], "tcp", "127.11.0.1", "partly", "2", "127.0.0.1:8001(rests)", "[::1]:8002(drains)"],
     ]
-    assert result.stderr == f"{VIP['vip']}: [fd01:c::1]:8000: no such address\n"
+    assert result.stderr == f"tcp/{VIP['vip']}: [fd01:c::1]:8000: no such address\n"
     assert daemon.asked() == ("GET", "/v1/vips?detail", None)
+
+
+def test_vips_tell_what_is_drained_from_what_is_not_healthy(run: Run, daemon: FakeDaemon) -> None:
+    """Whoever sees "drains" looks for a colleague, and not for what is broken; a VIP without any backend is told."""
+    drained, off = VIP["backend"][1], {**VIP["backend"][1], "ip": "::2", "drains": []}
+    daemon.replies["GET /v1/vips"] = (200, [VIP | {"listeners": [], "backend": [drained, off]}])
+    result = run("--api", daemon.url, "vips")
+    assert result.stdout.splitlines()[1].endswith("[::1]:8002(drains) [::2]:8002(off)")
+    assert result.stderr == (
+        f"tcp/{VIP['vip']}: new flows are refused, because all its backends are drained, unhealthy or of weight 0\n"
+    )
+    _, one, two = run("--api", daemon.url, "vips", "--detail").stdout.splitlines()
+    assert "  draining: host/a  " in one
+    assert "  off: unhealthy or of weight 0  " in two
+
+
+def test_a_problem_of_a_vip_names_an_address_once(run: Run, daemon: FakeDaemon) -> None:
+    """TCP and UDP of one address are told apart."""
+    listener = {"address": "127.41.0.1", "port": 80, "problem": "it is taken"}
+    vip = VIP | {"vip": "127.41.0.1:80", "protocol": "udp", "listeners": [listener]}
+    daemon.replies["GET /v1/vips"] = (200, [vip])
+    assert run("--api", daemon.url, "vips").stderr == "udp/127.41.0.1:80: it is taken\n"
+
+
+@pytest.mark.parametrize(("output", "shown"), [("table", ""), ("json", "[]\n")])
+def test_a_name_that_means_no_vip_is_a_failure(run: Run, daemon: FakeDaemon, output: str, shown: str) -> None:
+    """A mistyped name is not an empty table; without a name there may well be none."""
+    daemon.replies["GET /v1/vips"] = (200, [])
+    result = run("--api", daemon.url, "-o", output, "vips", "wev.shop")
+    assert (result.exit_code, result.stdout) == (1, shown)
+    assert "'wev.shop' means none" in result.stderr
+    assert run("--api", daemon.url, "-o", output, "vips").exit_code == 0
 
 
 def test_vips_show_the_counts_of_each_backend(run: Run, daemon: FakeDaemon) -> None:
@@ -135,7 +175,7 @@ def test_vips_show_the_counts_of_each_backend(run: Run, daemon: FakeDaemon) -> N
     assert ["|".join(re.split("  +", line)[2:]) for line in lines] == [
         "BACKEND|WEIGHT|STATE|ACTIVE|CONNECTIONS|FAILURES|RETRIES|IN|OUT|IDLE ENDED|CONNECT",
         "127.0.0.1:8001|1|resting 1m12s: five failures|2|7|3 (refused 3)|1|999B|2.5MB|4|2.00ms",
-        "[::1]:8002|0|draining|0|0|0|0|0B|0B|0|-",
+        "[::1]:8002|0|draining: host/a|0|0|0|0|0B|0B|0|-",
     ]
 
 
@@ -186,7 +226,7 @@ def test_tasks_show_where_they_run_and_their_problems(run: Run, daemon: FakeDaem
     """What is wrong with a task goes to the error output, beside the table."""
     daemon.replies["GET /v1/tasks"] = (200, [TASK])
     result = run("--api", daemon.url, "tasks")
-    line = "web   shop       127.0.0.1  127.0.0.1  8001/tcp  running  healthy  1       files"
+    line = "web   shop       127.0.0.1  127.0.0.1  8001/tcp  running  healthy  1       files   web@a"
     assert result.stdout.splitlines()[1] == line
     assert result.stderr == "web of shop: VIP '/:1' has no name\n"
 

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dcosnet.cli import output
 from dcosnet.cli.api import TransientError
 from dcosnet.cli.failure import Exit
+from dcosnet.cli.output import print_table
 from dcosnet.cli.rates import NONE, Pace, quantile, rates
 from dcosnet.cli.verbs import vips as verb
 from dcosnet.cli.watch import watch
@@ -175,7 +177,7 @@ def test_a_terminal_shows_the_busiest_that_fit(monkeypatch: pytest.MonkeyPatch) 
     drawn: list[list[str]] = []
     said: list[str] = []
     monkeypatch.setattr(verb.sys, "stdout", Terminal())
-    monkeypatch.setattr(verb, "print_table", lambda _headings, rows: drawn.append([row[0] for row in rows]))
+    monkeypatch.setattr(verb, "print_table", lambda _headings, rows, _width: drawn.append([row[0] for row in rows]))
     monkeypatch.setattr(click, "clear", lambda: said.append("clear"))
     monkeypatch.setattr(click, "echo", said.append)
     monkeypatch.setenv("LINES", "5")
@@ -185,10 +187,19 @@ def test_a_terminal_shows_the_busiest_that_fit(monkeypatch: pytest.MonkeyPatch) 
         looks = pace.take(
             [
                 {"vip": name, "protocol": "tcp", "state": "served", "total": counts(second * busy), "backend": []}
-                for name, busy in (("a", 1), ("b", 9), ("c", 0), ("d", 5))
+                for name, busy in (("a", 1), ("b.shop.l4lb.thisdcos.directory:80", 9), ("c", 0), ("d", 5))
             ],
             float(second + 1),
         )
     verb._repaint(looks, detail=False)
-    assert drawn == [["b", "d"]]
+    assert drawn == [["b.shop:80", "d"]]
     assert said == ["clear", "and 2 more"]
+
+
+def test_on_a_terminal_each_row_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that is folded would push the busiest out of sight."""
+    said: list[str] = []
+    monkeypatch.setattr(output.sys, "stdout", Terminal())
+    monkeypatch.setattr(click, "echo", said.append)
+    print_table(["VIP", "STATE"], [["w" * 30, "served"], ["x", "partly"]], 36)
+    assert said == ["VIP".ljust(32) + "STAT", "w" * 30 + "  serv", "x".ljust(32) + "part"]

@@ -71,7 +71,7 @@ def test_texts_that_people_write(text, what) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "'' names nothing"),
+        ("", "it is empty"),
         ("a\nb", "it has characters that cannot be printed"),
         ("10.0.0.1:0", "port 0 is not between 1 and 65535"),
         ("web:80", "'web' is not an IPv4 or IPv6 address"),

@@ -94,7 +94,7 @@ def test_what_people_write_is_found(toolbox, text, full) -> None:
         (b"", 400, "no JSON object of texts"),
         (b"[" * 100_000, 400, "no JSON object of texts"),
         ({"what": 1}, 400, "no JSON object of texts"),
-        ({}, 400, "names nothing"),
+        ({}, 400, "it is empty"),
         ({"what": "host-a", "when": "now"}, 400, "'when' is not known"),
         ({"what": "host-a", "note": "n" * 301}, 400, "too long"),
         (rb'{"what": "host-a", "note": "\ud800"}', 400, "no JSON object of texts"),

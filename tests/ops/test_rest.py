@@ -120,7 +120,7 @@ def test_vips_tell_more_when_asked(resources) -> None:
     assert first["address"] == ["127.11.3.4", "fd01:c::9"]
     assert first["backend"][0] == {
         "ip": "127.0.0.1", "port": 8001, "weight": 1, "draining": False, "use": None, "seconds": 0, "why": None,
-        "latency_seconds": None, "counts": None,
+        "latency_seconds": None, "counts": None, "drains": [],
     }  # fmt: skip
     assert (first["backend"][1]["weight"], first["backend"][1]["draining"]) == (0, True)
     assert (first["state"], first["listeners"]) == ("none", [])
@@ -132,6 +132,13 @@ BUSY = Flows(
     taken=7, active=2, failures={"refused": 1, "timeout": 0}, retries=1, to_backend=10, to_client=20, idle_closed=3,
     bounds=(0.001, 0.1), connects=(5, 1, 1), connect_seconds=1.5,
 )  # fmt: skip
+
+
+def test_vips_tell_which_drains_a_backend_has(resources, shop: SimpleNamespace) -> None:
+    """A weight of zero has other reasons, too."""
+    shop.drained.publish({str(shop.named.key): {Endpoint(HOST, 8002): ("drain/host/a", "drain/service/shop/web")}})
+    first, _ = body(resources, "/v1/vips", detail="")
+    assert [one["drains"] for one in first["backend"]] == [[], ["host/a", "service/shop/web"]]
 
 
 def carry(shop: SimpleNamespace, problem: str | None = None) -> None:
@@ -201,6 +208,12 @@ def test_counts_change_neither_dcos_nets_shape_nor_its_etag(resources, shop: Sim
         (f"{NAME}:8000", 1),
         (f"{NAME}:1", 0),
         ("web", 0),
+        (f"{NAME}.", 1),
+        ("web.shop:8000", 1),
+        ("*.shop:8000", 1),
+        ("web.shop:1", 0),
+        ("127.11.3.4", 1),
+        ("127.11.3.5", 0),
         ("fd00::7", 1),
         ("[[]fd00::7]:53", 1),
         ("fd00::7:53", 1),
@@ -208,7 +221,7 @@ def test_counts_change_neither_dcos_nets_shape_nor_its_etag(resources, shop: Sim
     ],
 )
 def test_vips_can_be_picked_by_name(resources, glob: str, count: int) -> None:
-    """With or without port and zone, in any case."""
+    """With or without port and zone, in any case; or by an address that it answers on."""
     assert len(body(resources, "/v1/vips", name=glob, detail="")) == count
     assert len(body(resources, "/v1/vips", name=glob)) == count
 

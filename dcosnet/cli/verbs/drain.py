@@ -43,9 +43,11 @@ def command(
     """
     if what is None:
         if note or wait or timeout or end:
-            raise click.UsageError("say what")
+            raise click.UsageError("WHAT is missing; `dcosnet drain` alone lists what drains")
         _list(session)
         return
+    if not what:
+        raise click.UsageError("WHAT is empty")
     if end and (note or wait or timeout):
         raise click.UsageError("--end stands alone")
     if timeout is not None and not wait:
@@ -140,11 +142,12 @@ def _follow(session: Session, daemon: Api, what: str, seconds: float | None) -> 
             if told["drained"] or over:
                 print_json(told)
         elif line != said:
-            click.echo(printable("drained" if told["drained"] else line))
+            click.echo(printable(_state(told) if told["drained"] else line))
             said = line
         if told["drained"]:
             return Exit.OK
         if over:
             why = _state(told)
-            raise CommandError(Exit.TIMED_OUT, f"{what} is not drained yet", why, "wait on, or end what holds on to it")
+            remedy = f"it goes on draining: wait again, or put it back with `dcosnet drain --end {what}`"
+            raise CommandError(Exit.TIMED_OUT, f"{what} is not drained yet", why, remedy)
         time.sleep(_INTERVAL if end is None else max(0.0, min(_INTERVAL, end - time.monotonic())))

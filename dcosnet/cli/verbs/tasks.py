@@ -13,13 +13,13 @@ from dcosnet.cli.session import Session, pass_session
 @click.command("tasks", short_help="Show the tasks.")
 @pass_session
 def command(session: Session) -> None:
-    """Show the tasks, where they run, how they fare and who told of them."""
+    """Show the tasks, where they run, how they fare and who told of them; `drain` takes an ID."""
     tasks = session.daemon().get("/v1/tasks")
     if session.json:
         print_json(tasks)
         return
     print_table(
-        ["NAME", "FRAMEWORK", "AGENT", "ADDRESSES", "PORTS", "STATE", "HEALTH", "WEIGHT", "SOURCE"],
+        ["NAME", "FRAMEWORK", "AGENT", "ADDRESSES", "PORTS", "STATE", "HEALTH", "WEIGHT", "SOURCE", "ID"],
         [
             [
                 task["name"],
@@ -31,6 +31,7 @@ def command(session: Session) -> None:
                 task["health"],
                 task["weight"],
                 task["provenance"]["source"],
+                task["id"]["task"],
             ]
             for task in tasks
         ],

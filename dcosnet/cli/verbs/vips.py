@@ -12,11 +12,13 @@ from urllib.parse import quote
 import click
 
 from dcosnet.cli.api import TransientError
+from dcosnet.cli.failure import CommandError, Exit
 from dcosnet.cli.output import print_json, print_table, printable
 from dcosnet.cli.rates import NONE, Pace, failed
 from dcosnet.cli.session import Session, pass_session
 from dcosnet.cli.watch import watch
 from dcosnet.config.fields import Duration, parse_duration
+from dcosnet.model.viplabels import ZONE
 
 _SHORTEST, _LONGEST = 0.1, 86400.0
 """Seconds between two looks; more often would measure the looking."""
@@ -53,9 +55,11 @@ def command(session: Session, name: str | None, detail: bool, period: float | No
     """
     Show the VIPs with their addresses and backends, all or those that NAME means.
 
-    NAME is a name or a glob, with or without port and zone: "web.shop", "*.shop".
-    What is counted is what passes through this node; IN is towards backends, OUT
-    towards clients. Why something is not served follows on the error output.
+    NAME is a name or a glob, with or without port and zone: "web.shop", "*.shop",
+    "web.shop:8000"; or an address that VIPs answer on. What is counted is what
+    passes through this node; IN is towards backends, OUT towards clients. Why
+    something is not served follows on the error output. The exit code is 1 where
+    NAME means none.
     """
     path = "/v1/vips?detail" if name is None else f"/v1/vips?detail&name={quote(name, safe='')}"
 
@@ -84,7 +88,15 @@ def command(session: Session, name: str | None, detail: bool, period: float | No
     vips = ask()
     if session.json:
         print_json(vips)
-        return
+    elif vips or name is None:
+        _show(vips, detail=detail)
+    if name is not None and not vips:
+        raise CommandError(
+            Exit.FAILED, "no VIP is shown", f"{name!r} means none", "`dcosnet vips` lists all that are known"
+        )
+
+
+def _show(vips: Sequence[Mapping[str, Any]], *, detail: bool) -> None:
     if detail:
         print_table(_DETAILS, list(_details(vips)))
     else:
@@ -146,12 +158,18 @@ def _repaint(vips: Sequence[Mapping[str, Any]], *, detail: bool) -> None:
         click.echo()
         return
     # One line for the headings, one for what is left out, one for the cursor.
-    room = max(1, shutil.get_terminal_size().lines - 3)
+    columns, lines = shutil.get_terminal_size()
+    room = max(1, lines - 3)
     shown = sorted(rows, key=lambda row: row[0], reverse=True)[:room]
     click.clear()
-    print_table(headings, [row for _, row in shown])
+    print_table(headings, [[_short(str(row[0])), *row[1:]] for _, row in shown], columns)
     if len(rows) > len(shown):
         click.echo(f"and {len(rows) - len(shown)} more")
+
+
+def _short(vip: str) -> str:
+    """A VIP without the zone, for which a terminal has no room; `vips` takes it as it is."""
+    return vip.replace(f".{ZONE}:", ":")
 
 
 def _totals(vips: Sequence[Mapping[str, Any]]) -> Iterator[tuple[float, _Row]]:
@@ -189,8 +207,17 @@ def _problems(vips: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for vip in vips:
         for one in vip["listeners"]:
             if one["problem"] is not None:
-                yield f"{vip['vip']}: {_endpoint({'ip': one['address'], 'port': one['port']})}: {one['problem']}"
-        yield from (f"{vip['vip']}: {problem}" for problem in vip["problems"])
+                endpoint = _endpoint({"ip": one["address"], "port": one["port"]})
+                where = "" if endpoint == vip["vip"] else f"{endpoint}: "
+                yield f"{vip['protocol']}/{vip['vip']}: {where}{one['problem']}"
+        yield from (f"{vip['protocol']}/{vip['vip']}: {problem}" for problem in vip["problems"])
+        if vip["backend"] and all(one["draining"] for one in vip["backend"]):
+            why = ", ".join(dict.fromkeys("drained" if one["drains"] else _UNWANTED for one in vip["backend"]))
+            yield f"{vip['protocol']}/{vip['vip']}: new flows are refused, because all its backends are {why}"
+
+
+_UNWANTED = "unhealthy or of weight 0"
+"""Why a backend that no drain concerns gets no new flows; `dcosnet tasks` tells which."""
 
 
 def _endpoint(one: Mapping[str, Any]) -> str:
@@ -200,13 +227,18 @@ def _endpoint(one: Mapping[str, Any]) -> str:
 
 def _backend(backend: Mapping[str, Any]) -> str:
     weight = "" if backend["weight"] == 1 else f"*{backend['weight']}"
-    use = "drains" if backend["draining"] else {"resting": "rests", "suspect": "failed"}.get(backend["use"])
+    if backend["draining"]:
+        use: str | None = "drains" if backend["drains"] else "off"
+    else:
+        use = {"resting": "rests", "suspect": "failed"}.get(backend["use"])
     return _endpoint(backend) + (weight if use is None else f"({use})")
 
 
 def _fares(backend: Mapping[str, Any]) -> str | None:
-    if backend["draining"] or backend["use"] is None:
-        return "draining" if backend["draining"] else None
+    if backend["draining"]:
+        return f"draining: {' '.join(backend['drains'])}" if backend["drains"] else f"off: {_UNWANTED}"
+    if backend["use"] is None:
+        return None
     left = f" {Duration(float(int(backend['seconds']))).text}" if backend["seconds"] >= 1 else ""
     why = "" if backend["why"] is None else f": {backend['why']}"
     return f"{backend['use']}{left}{why}"

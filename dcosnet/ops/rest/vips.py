@@ -14,7 +14,8 @@ from zope.interface import implementer
 
 from dcosnet.interfaces import IRestResource, ITraffic, IViews, IZone
 from dcosnet.model.cell import Later
-from dcosnet.model.net import Endpoint
+from dcosnet.model.drain import PREFIX
+from dcosnet.model.net import Endpoint, parse_address
 from dcosnet.model.rest import RestReply, RestRequest
 from dcosnet.model.traffic import BackendTraffic, Flows, ListenerTraffic, VipTraffic
 from dcosnet.model.vip import Backend, Vip
@@ -48,7 +49,7 @@ class Vips:
 
     def respond(self, request: RestRequest) -> RestReply | Deferred[RestReply]:
         """[{"vip","protocol","backend":[{"ip","port"}]}]; 304 if the client has it. `?name=` picks by a glob."""
-        wanted = _matcher(request.query.get("name", ""))
+        wanted = _matcher(request.query.get("name", ""), self._zones)
         vips = sorted((vip for vip in self._views.vips.value.values() if wanted(vip)), key=lambda vip: vip.key.sort_key)
         if "detail" in request.query:
             found = gather(self._detailed(vips), 2, self._later)
@@ -75,9 +76,16 @@ class Vips:
         backends = {one.endpoint: one for traffic in carried for one in traffic.backends()}
         listeners = [one for traffic in carried for one in traffic.listeners]
         problems = [problem for traffic in carried for problem in traffic.problems]
+        drains = self._views.drained.value.get(str(vip.key), {})
         return {
             **_told(vip),
-            "backend": [_backend(backend, backends.get(backend.endpoint)) for backend in vip.backends],
+            "backend": [
+                {
+                    **_backend(backend, backends.get(backend.endpoint)),
+                    "drains": [key.removeprefix(PREFIX) for key in drains.get(backend.endpoint, ())],
+                }
+                for backend in vip.backends
+            ],
             "address": [str(address) for address in vip_addresses(vip.key, self._zones)],
             "state": state(listeners, problems),
             "listeners": [
@@ -145,12 +153,26 @@ def _backend(backend: Backend, traffic: BackendTraffic | None) -> Mapping[str, A
     }
 
 
-def _matcher(glob: str) -> Callable[[Vip], bool]:
-    """Whether a glob means a VIP: all of its text, or without the port, or without the zone too."""
+def _matcher(glob: str, zones: Sequence[IZone]) -> Callable[[Vip], bool]:
+    """
+    Whether a glob means a VIP: all of its text, or without the port, the zone, or both.
+
+    An address means all VIPs that answer there.
+    """
     if not glob:
         return lambda _vip: True
-    pattern = compile_pattern(translate(glob.lower()))
-    return lambda vip: any(pattern.match(text) for text in _names(vip))
+    # A dot at the end says that the name is whole, as in DNS.
+    pattern = compile_pattern(translate(glob.lower().rstrip(".")))
+
+    def called(vip: Vip) -> bool:
+        return any(pattern.match(text) for text in _names(vip))
+
+    try:
+        address = parse_address(glob)
+    except ValueError:
+        return called
+    # "fd00::7:53" is an address, and a VIP's text without brackets.
+    return lambda vip: called(vip) or address in vip_addresses(vip.key, zones)
 
 
 def _names(vip: Vip) -> Iterable[str]:
@@ -160,9 +182,9 @@ def _names(vip: Vip) -> Iterable[str]:
         yield str(vip.key.address)
         yield str(Endpoint(vip.key.address, vip.key.port))
         return
-    name = text.rpartition(":")[0]
-    yield name
-    yield name.removesuffix(f".{ZONE}")
+    name, _, port = text.rpartition(":")
+    short = name.removesuffix(f".{ZONE}")
+    yield from (name, short, f"{short}:{port}")
 
 
 def _has(if_none_match: str, etag: str) -> bool:

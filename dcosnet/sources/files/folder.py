@@ -104,7 +104,7 @@ class Folder:
                 pass
 
     def _kept(self, name: str) -> str:
-        return " (its last good content stays)" if name in self._good else ""
+        return " (its last good content stays)" if name in self._good else " (nothing of this file is used)"
 
     def _stand(self) -> dict[TaskId, Standing]:
         """

@@ -43,6 +43,7 @@ def test_a_file_broken_from_the_start_harms_no_other() -> None:
     assert one.take(Look({"a.toml": BROKEN, "b.toml": good("db")}))
     assert standing(one) == {"db": "b.toml"}
     assert [problem.reference for problem in one.problems] == ["a.toml"]
+    assert "nothing of this file is used" in one.problems[0].reason
 
 
 def test_a_missing_folder_is_no_removal() -> None:
