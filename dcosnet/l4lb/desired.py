@@ -52,6 +52,8 @@ class Desired:
         """By listener that a backend would be, the VIPs with such a backend."""
         self._reserved: frozenset[Address] | None = frozenset()
         """The addresses of VIPs that are given by address; None when they are to be collected anew."""
+        self._absent: frozenset[Listener] = frozenset()
+        """Listeners that could not be had: nothing goes round through them."""
         self._refused: dict[str, tuple[Problem, ...]] = {}
         self._served: dict[str, tuple[Listener, ...]] = {}
         self._services: dict[Listener, Service] = {}
@@ -104,6 +106,18 @@ class Desired:
         for name in self._renumber(names):
             touched |= self._members.get(name, set())
         return self._serve(touched)
+
+    def take_absent(self, listeners: Iterable[Listener]) -> frozenset[Listener]:
+        """
+        Hear which listeners could not be had, all of them; the listeners whose service changed.
+
+        Or a label that names the address and port of somebody's backend, where
+        it cannot listen, would take that backend from all others.
+        """
+        absent = frozenset(listeners)
+        moved = absent ^ self._absent
+        self._absent = absent
+        return self._serve({key for one in moved for key in self._pointing.get(one, ())})
 
     def _replace(self, key: str, vip: Vip | None) -> set[VipName]:
         """Take one VIP; gives the name whose claims may have changed."""
@@ -211,11 +225,16 @@ class Desired:
                     Service(vip.key, backends, dns_name(vip.key)),
                 )
 
+    def _goes_round(self, target: Listener, key: str) -> bool:
+        """Whether a backend of a VIP is a listener; also one that is not there, if it is the VIP's own."""
+        owner = self._listeners.get(target)
+        return owner is not None and (owner == key or target not in self._absent)
+
     def _allowed(self, key: str) -> dict[Listener, Service]:
         """The VIP's services without backends that are listeners."""
         out, refused = {}, []
         for listener, service in self._whole.get(key, {}).items():
-            loops = {target for target in _targets(listener, service) if target in self._listeners}
+            loops = {target for target in _targets(listener, service) if self._goes_round(target, key)}
             if not loops:
                 out[listener] = service
                 continue

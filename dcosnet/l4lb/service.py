@@ -108,12 +108,15 @@ class Balancer(Service):
 
     def _take_vips(self, vips: Mapping[str, Vip], changed: Changed) -> None:
         before = self._desired.services
-        listeners = self._desired.update(vips, changed)
-        self._want(listeners | self._moving.take(before, self._desired.services, listeners, self._clock.seconds()))
+        self._follow(before, self._desired.update(vips, changed))
         if not self._heard:
             # Only now: a round before it would take what another run left for unwanted.
             self._heard = True
             self.reconciler.startService()
+
+    def _follow(self, before: Mapping[Listener, VipService], listeners: frozenset[Listener]) -> None:
+        """Of these listeners the service is another one than before."""
+        self._want(listeners | self._moving.take(before, self._desired.services, listeners, self._clock.seconds()))
 
     def _want(self, changed: frozenset[Listener]) -> None:
         services, kept = self._desired.services, self._moving.kept
@@ -139,6 +142,9 @@ class Balancer(Service):
         self.zone.publish(self._vip_zone.zone, names)
 
     def _round_ended(self) -> None:
+        before = self._desired.services
+        if changed := self._desired.take_absent(self._plane.problems):
+            self._follow(before, changed)
         if not self.reconciler.loop.settled:
             return
         self._applied_once = True

@@ -134,6 +134,41 @@ def test_of_two_vips_in_a_ring_neither_forwards_to_the_other() -> None:
     assert desired.refused == 2
 
 
+def test_a_label_that_cannot_be_had_takes_nobody_s_backend() -> None:
+    """Somebody gives a VIP the address and port of another's backend, where that backend listens already."""
+    desired = Desired(RANGES)
+    desired.update(table(vip(named("web"), backend("10.0.0.1")), vip(explicit("10.0.0.1"), backend("10.0.0.9"))), None)
+    assert {str(one) for one in desired.services} == {"tcp/10.0.0.1:80"}
+    [taken] = desired.services
+    changed = desired.take_absent([taken])
+    assert [one.address in RANGES[0] for one in changed] == [True]
+    assert len(desired.services) == 2
+    assert not desired.refused
+    assert desired.take_absent([]) == changed
+    assert list(desired.services) == [taken]
+
+
+@settings(max_examples=200)
+@given(st.lists(vips, max_size=6), st.randoms(use_true_random=False))
+def test_whatever_is_absent_nothing_goes_round(some, rng) -> None:
+    desired = Desired(RANGES)
+    desired.update(table(*some), None)
+    for _ in range(4):
+        absent = {one for one in desired.services if rng.random() < 0.5}
+        before = dict(desired.services)
+        changed = desired.take_absent(absent)
+        after = desired.services
+        assert changed == {one for one in before.keys() | after.keys() if before.get(one) != after.get(one)}
+        for listener, service in after.items():
+            targets = {type(listener)(listener.protocol, one.address, one.port) for one in service.backends}
+            assert listener not in targets
+            assert not targets & (after.keys() - absent)
+    whole = Desired(RANGES)
+    whole.take_absent(absent)
+    whole.update(table(*some), None)
+    assert whole.services == desired.services
+
+
 def test_a_range_that_is_full_is_told_and_hurts_nobody_else() -> None:
     desired = Desired((parse_range("127.11.0.0-127.11.0.1"),))
     desired.update(

@@ -313,6 +313,23 @@ def test_a_drain_ends_new_flows_and_no_old_one(site: Site, load: Any, asked: Cal
     assert told.failed == 0, told
 
 
+def test_a_label_with_the_address_of_a_backend_costs_only_itself(site: Site, asked: Callable[[str], str]) -> None:
+    """It cannot listen where the backend does; so nothing goes round, and the backend is used."""
+    only = site.start("only")
+    (site.daemon.services / "other.toml").write_text(
+        f'[[service]]\nname = "other"\ngroup = "shop"\naddress = "{HERE}"\n'
+        f'ports = [{{ port = {free_port()}, vip = "{HERE}:{only.port}" }}]\n'
+    )
+    site.daemon.until(
+        "/v1/status",
+        lambda status: any(str(only.port) in one["subject"] for one in status["parts"]["l4lb"]["facts"]["problems"]),
+    )
+    site.daemon.until(
+        "/v1/vips?detail", lambda vips: {one["state"] for one in vips} == {"served", "problem"} and len(vips) == 2
+    )
+    assert {asked(site.url) for _ in range(4)} == {"only"}
+
+
 def test_iperf3_passes_both_ways_and_by_udp(site: Site, spawn: Any, require_program: Callable[[str], str]) -> None:
     program = require_program("iperf3")
     port = free_port()
