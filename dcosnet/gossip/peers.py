@@ -270,7 +270,8 @@ class Peers:
         elif isinstance(reason, error.ConnectError) and reason.osError in (ECONNREFUSED, ECONNRESET):
             self._unreached(dial, Reason.REFUSED, f"nobody listens at {dial.endpoint}")
         else:
-            if not failure.check(error.ConnectError, error.DNSLookupError, defer.CancelledError, ValueError):
+            given_up = (defer.CancelledError, error.ConnectingCancelledError)
+            if not failure.check(error.ConnectError, error.DNSLookupError, *given_up, ValueError):
                 log.failure("{endpoint} could not be dialled", failure, endpoint=dial.endpoint)
             self._unreached(dial, Reason.NO_ANSWER, f"{dial.endpoint}: {failure.getErrorMessage()}")
 

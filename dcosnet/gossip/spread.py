@@ -265,6 +265,10 @@ class Spread:
                 self._told_of.pop(owner, None)
             else:
                 self._told_of[owner] = known
+                # It was dead and is alive, and its leases are to be fetched: it has at least what was known of it.
+                for number, link in self._links.items():
+                    if link.peer == owner:
+                        self._hears(number, owner, base)
             self._consider(owner, now)
             return
         self._told_of[owner] = known
@@ -481,7 +485,8 @@ class Spread:
         if owner in self.let_go:
             self._pulled(number, owner, now)
             return
-        self._hears(number, owner, delta.known)
+        # Without its leases it is as little known there as where they are to be fetched.
+        self._hears(number, owner, Known(delta.generation, 0) if delta.bare else delta.known)
         self._heard_from[owner] = (self._links[number].peer, delta.known)
         try:
             new = self._replica.take(delta)
@@ -496,6 +501,8 @@ class Spread:
         else:
             self._heard_from.pop(owner, None)
             self.changes_known += 1
+            if delta.bare:
+                self._links[number].note(owner, Known(delta.generation, 0))
         pull = self._pulls.get(owner)
         if pull is not None and pull.link == number:
             if change.more and new:

@@ -16,6 +16,7 @@ from dcosnet.gossip.wire import BODY_LIMIT, FrameError, Reader, encode
 from dcosnet.kv.store import VALUE_LIMIT
 from dcosnet.model.delta import NOTHING, Known
 from dcosnet.model.entry import Lifetime
+from dcosnet.model.member import MemberState
 from dcosnet.testing.memory_disk import MemoryDisk
 from dcosnet.testing.store_rig import StoreRig
 
@@ -59,16 +60,21 @@ class World:
 
     def link(self, one: str, other: str) -> int:
         """Open a link, and compare all, as a FRONTIER of all leaves does."""
+        number = self.link_silently(one, other)
+        for name, peer in ((one, other), (other, one)):
+            mine, theirs = self.ends[name], self.ends[peer]
+            mine.spread.owe(number, [known for known in mine.records if known not in theirs.records])
+            mine.spread.compare(number, dict(theirs.store.known()), list(mine.store.known()), self.now)
+        return number
+
+    def link_silently(self, one: str, other: str) -> int:
+        """Open a link between two that know equally much, so that nothing is compared."""
         self._next += 1
         self.links[self._next] = (one, other)
         for name, peer in ((one, other), (other, one)):
             reader = self.ends[name].readers[self._next] = Reader()
             list(reader.feed(corpus()["hello.bin"]))
             self.ends[name].spread.joined(self._next, peer)
-        for name, peer in ((one, other), (other, one)):
-            mine, theirs = self.ends[name], self.ends[peer]
-            mine.spread.owe(self._next, [known for known in mine.records if known not in theirs.records])
-            mine.spread.compare(self._next, dict(theirs.store.known()), list(mine.store.known()), self.now)
         return self._next
 
     def cut(self, number: int) -> None:
@@ -111,7 +117,9 @@ class World:
         """Let time pass until nothing more is sent; bounded."""
         for _ in range(3000):
             self.take()
-            while self.air:
+            for _ in range(100_000):
+                if not self.air:
+                    break
                 self.deliver()
                 self.take()
             times = [end.spread.due() for end in self.ends.values()]
@@ -125,6 +133,35 @@ class World:
 
     def messages(self, kind: type, to: str | None = None) -> list:
         return [one for _, whom, one in self.sent if isinstance(one, kind) and to in (None, whom)]
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_who_was_dead_is_asked_for_its_leases_and_those_who_dropped_them_are_not(linked):
+    """All dropped them, and believe of each other that they have them: to ask round and round would never end."""
+    world = World("a", "b", "c", "v")
+    numbers = [world.link("v", name) for name in "abc"]
+    for pair in (("a", "b"), ("b", "c"), ("c", "a")):
+        world.link(*pair)
+    world.ends["v"].say(x=b"1")
+    world.settle()
+    others = [world.ends[name] for name in "abc"]
+    for end in others:
+        end.store.judge("v", MemberState.DEAD)
+    for number in numbers:
+        world.cut(number)
+    world.settle()
+    assert all(end.values() == {} for end in others)
+    if linked:
+        for name in "abc":
+            world.link_silently("v", name)
+    world.sent.clear()
+    for end in others:
+        end.store.judge("v", MemberState.ALIVE)
+    world.settle()
+    assert [end.values() for end in others] == [{"x": b"1"} if linked else {}] * 3
+    assert len(world.messages(Pull)) <= 3 * 3
+    if linked:
+        assert len(world.messages(Pull, "v")) == 3
 
 
 @settings(deadline=None, max_examples=200)
