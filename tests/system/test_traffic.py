@@ -396,15 +396,7 @@ while len(reading) < count:
             reading.add(key.fd)
             selector.unregister(key.fileobj)
 print("all", flush=True)
-sys.stdin.readline()
-for sock in kept:
-    sock.setblocking(True)
-    try:
-        while sock.recv(1 << 20):
-            pass
-    except ConnectionResetError:
-        pass
-    sock.close()
+sys.stdin.read()
 """
 SOURCE = """
 import selectors, socket, sys
@@ -436,9 +428,9 @@ while True:
 """
 
 
-@pytest.mark.parametrize("dies", ["clients", "backend"])
+@pytest.mark.parametrize("dies", ["clients", "both"])
 def test_a_crowd_that_is_cut_leaks_nothing(site: Site, dies: str) -> None:
-    """Thousands of connections in the midst of a transfer; then one side is killed."""
+    """Thousands of connections in the midst of a transfer; then one side is killed, or both."""
     daemon = site.daemon
     with _program(SOURCE, HERE) as source:
         assert source.stdout is not None
@@ -464,13 +456,9 @@ def test_a_crowd_that_is_cut_leaks_nothing(site: Site, dies: str) -> None:
                 assert clients.stdout is not None
                 assert clients.stdout.readline() == b"all\n"
                 assert _sockets(daemon) >= before + 2 * CROWD
-                if dies == "backend" and len(memory) == 2:
+                if dies == "both" and len(memory) == 2:
                     source.kill()
-                    assert clients.stdin is not None
-                    clients.stdin.write(b"read on\n")
-                    clients.stdin.flush()
-                else:
-                    clients.kill()
+                clients.kill()
                 daemon.wait(lambda: _sockets(daemon) <= before)
             memory.append(_resident(daemon))
     # Allocators keep some of what the first crowds had; a leak would take as much again with each.
