@@ -26,6 +26,7 @@ KEEPALIVE = (
 
 _NODELAY = (int(socket.IPPROTO_TCP), int(socket.TCP_NODELAY), 1)
 _WAIT = frozenset({0, errno.EINPROGRESS})
+_REASONS = {errno.ECONNREFUSED: Reason.REFUSED, errno.ETIMEDOUT: Reason.TIMEOUT}
 
 
 class Connection:
@@ -179,16 +180,8 @@ class Connection:
         self.proxy.starve(self.listener)
 
     def _failed(self, target: Target, status: int) -> None:
-        counts = self.proxy.counts
-        if status == errno.ECONNREFUSED:
-            reason = Reason.REFUSED
-            counts.connect_refused += 1
-        elif status == errno.ETIMEDOUT:
-            reason = Reason.TIMEOUT
-            counts.connect_timeout += 1
-        else:
-            reason = Reason.UNREACHABLE
-            counts.connect_unreachable += 1
+        reason = _REASONS.get(status, Reason.UNREACHABLE)
+        self.proxy.counts.failed(reason)
         self.listener.schedule.failed(target, self.proxy.clock.seconds(), reason)
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dcosnet.l4lb.tally import Reason
+
 
 class Counts:
     """Counts since the start, of all listeners together."""
@@ -46,3 +48,12 @@ class Counts:
         """Times that accepting paused because of the limit of connections."""
         self.udp_dropped = 0
         """Datagrams that could not be sent on."""
+
+    def failed(self, reason: Reason) -> None:
+        """A backend did not take a flow."""
+        if reason is Reason.REFUSED:
+            self.connect_refused += 1
+        elif reason is Reason.TIMEOUT:
+            self.connect_timeout += 1
+        else:
+            self.connect_unreachable += 1

@@ -331,8 +331,7 @@ class Flow:
         """
         listener = self._listener
         relay = listener.relay
-        _count(relay.counts, reason)
-        listener.schedule.failed(self.target, now, reason)
+        _failed(listener, self.target, now, reason)
         datagrams = [data for sent, data in self._pending if sent + KEPT_SECONDS >= now] + unsent
         self._tried = self._tried or (self.target,)
         while True:
@@ -357,8 +356,7 @@ class Flow:
             if number is None:
                 return
             reason = MOVES[number]
-            _count(relay.counts, reason)
-            listener.schedule.failed(self.target, now, reason)
+            _failed(listener, self.target, now, reason)
 
     def _forget(self) -> None:
         """Leave all tables without a socket to close."""
@@ -420,17 +418,14 @@ def _reach(listener: UdpListener, tried: tuple[Target, ...], now: float) -> tupl
         if not status:
             return target, sock
         sock.close()
-        reason = MOVES.get(status, Reason.UNREACHABLE)
-        _count(relay.counts, reason)
-        listener.schedule.failed(target, now, reason)
+        _failed(listener, target, now, MOVES.get(status, Reason.UNREACHABLE))
         tried = (*tried, target)
 
 
-def _count(counts: Counts, reason: Reason) -> None:
-    if reason is Reason.REFUSED:
-        counts.connect_refused += 1
-    else:
-        counts.connect_unreachable += 1
+def _failed(listener: UdpListener, target: Target, now: float, reason: Reason) -> None:
+    """A backend did not take a flow, or has it no longer."""
+    listener.relay.counts.failed(reason)
+    listener.schedule.failed(target, now, reason)
 
 
 def _queued(sock: SocketType) -> int | None:
