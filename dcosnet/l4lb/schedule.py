@@ -24,6 +24,7 @@ import attrs
 
 from dcosnet.l4lb.outliers import SLOW, SLOWER, Standing
 from dcosnet.l4lb.tally import Reason, Tally
+from dcosnet.model.traffic import Use
 from dcosnet.model.vip import Backend
 
 DECAY = 10.0
@@ -48,20 +49,6 @@ class Pick(StrEnum):
     RANDOM = "random"
 
 
-class State(StrEnum):
-    """What a backend is used for."""
-
-    IN_USE = "in_use"
-    RETURNING = "returning"
-    """New, or back from rest; its share grows."""
-    SUSPECT = "suspect"
-    """Failed just now; others are tried first."""
-    RESTING = "resting"
-    """Failed or was slow again and again; used only where nothing else is left."""
-    DRAINING = "draining"
-    """Gets no new flows, because its weight is zero."""
-
-
 @attrs.frozen
 class BackendState:
     """
@@ -75,7 +62,7 @@ class BackendState:
     """
 
     backend: Backend
-    state: State
+    state: Use
     seconds: float
     why: str | None
     share: float
@@ -538,22 +525,22 @@ class Schedule:
         if target in self._growing:
             standing = Standing()
             standing.grow(now)
-        state, end, why = State.IN_USE, now, None
+        state, end, why = Use.IN_USE, now, None
         if not backend.weight:
-            state = State.DRAINING
+            state = Use.DRAINING
         elif now < standing.until:
-            state, end, why = State.RESTING, standing.until, standing.why
+            state, end, why = Use.RESTING, standing.until, standing.why
         elif now < standing.suspected:
-            state, end, why = State.SUSPECT, standing.suspected, standing.why
+            state, end, why = Use.SUSPECT, standing.suspected, standing.why
         elif standing.share(now) < 1.0:
-            state, end = State.RETURNING, standing.grown
+            state, end = Use.RETURNING, standing.grown
         latency = target.cost - FLOOR if target.sampled > _NEVER else None
         return BackendState(
             backend=backend,
             state=state,
             seconds=end - now,
             why=why,
-            share=0.0 if state in (State.DRAINING, State.RESTING) else standing.share(now),
+            share=0.0 if state in (Use.DRAINING, Use.RESTING) else standing.share(now),
             latency=latency,
             active=target.active,
             rests=standing.rests(now),

@@ -96,7 +96,7 @@ class Traffic:
                     endpoint,
                     state.backend.weight,
                     flows(state.tally, state.active, *moved.get(endpoint, (0, 0))),
-                    Use(state.state.value),
+                    state.state,
                     state.seconds,
                     state.why,
                     state.latency,

@@ -13,8 +13,9 @@ import attrs
 import pytest
 
 from dcosnet.l4lb.outliers import FIRST_SHARE, RAMP, REST
-from dcosnet.l4lb.schedule import Notice, Pick, Schedule, State, Target
+from dcosnet.l4lb.schedule import Notice, Pick, Schedule, Target
 from dcosnet.l4lb.tally import Reason
+from dcosnet.model.traffic import Use
 from dcosnet.model.vip import Backend
 
 HOME = ip_address("10.0.0.1")
@@ -115,7 +116,7 @@ class Play:
         target.active -= 1
         self.schedule.ended(target, self.now, served=False)
 
-    def state(self, port: int) -> State:
+    def state(self, port: int) -> Use:
         return {one.backend.port: one.state for one in self.schedule.tell(self.now)}[port]
 
 
@@ -199,7 +200,7 @@ def test_what_fails_at_once_is_no_black_hole(rule, reason) -> None:
     play.servers[8001].fails = reason
     first = play.run(REST)[8001]
     assert first <= 10, "some were under way before the fifth had failed, or were begun before it turned bad"
-    assert play.state(8001) is State.RESTING
+    assert play.state(8001) is Use.RESTING
     play.run(60)
     assert 0 < play.run(240)[8001] <= 4
     assert not play.refused
@@ -212,7 +213,7 @@ def test_what_hangs_is_found_out_by_what_it_holds() -> None:
     play.servers[8000].fails = Reason.TIMEOUT
     assert play.run(5)[8000] < 60
     assert play.run(25)[8000] == 0
-    assert play.state(8000) is State.RESTING
+    assert play.state(8000) is Use.RESTING
 
 
 def test_one_that_is_slow_again_and_again_rests() -> None:
@@ -241,7 +242,7 @@ def test_what_returns_gets_its_share_gently(rule) -> None:
     play.servers[8000].fails = Reason.REFUSED
     play.run(20)
     play.servers[8000].fails = None
-    while play.state(8000) is not State.RETURNING:
+    while play.state(8000) is not Use.RETURNING:
         play.run(0.5)
     first, last = (shares(play.run(RAMP / 4))[0], shares(play.run(RAMP))[0])
     assert 0 < first < 0.25
@@ -289,7 +290,7 @@ def test_a_failure_of_all_ends_for_all(rule) -> None:
     play.run(1)
     assert play.refused - refused < 10, "only who had asked some of them before"
     play.run(2 * RAMP)
-    assert {play.state(port) for port in play.servers} == {State.IN_USE}
+    assert {play.state(port) for port in play.servers} == {Use.IN_USE}
 
 
 def rests(play: Play, port: int) -> Iterator[float]:

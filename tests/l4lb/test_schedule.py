@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from dcosnet.l4lb.outliers import FIRST_SHARE, LONGEST_REST, RAMP, REST, ROW, SUSPICION
-from dcosnet.l4lb.schedule import Notice, Pick, Schedule, State, Target
+from dcosnet.l4lb.schedule import Notice, Pick, Schedule, Target
 from dcosnet.l4lb.tally import Reason
+from dcosnet.model.traffic import Use
 from dcosnet.model.vip import Backend
 
 every_rule = pytest.mark.parametrize("rule", list(Pick))
@@ -125,7 +126,7 @@ def troubled(made: Schedule, port: int, now: float = 100.0) -> Target:
     return target
 
 
-def states(made: Schedule, now: float) -> list[State]:
+def states(made: Schedule, now: float) -> list[Use]:
     return [one.state for one in made.tell(now)]
 
 
@@ -146,7 +147,7 @@ def test_at_most_half_rest(rule, count, resting) -> None:
     made = schedule(rule, *[1] * count)
     for port in range(8000, 8000 + count):
         troubled(made, port)
-    assert states(made, 101.5).count(State.RESTING) == resting
+    assert states(made, 101.5).count(Use.RESTING) == resting
     assert {made.pick(101.5).backend.port for _ in range(100)} == set(range(8000 + resting, 8000 + count))
 
 
@@ -174,10 +175,10 @@ def test_when_some_of_the_others_go_the_first_to_return_does_so_now() -> None:
     made = schedule(Pick.LEAST, 1, 1, 1, 1, 1)
     troubled(made, 8000)
     troubled(made, 8001, 110.0)
-    assert states(made, 111.0).count(State.RESTING) == 2
+    assert states(made, 111.0).count(Use.RESTING) == 2
     made.update(backends(1, 1, 1))
     made.pick(111.0)
-    assert states(made, 111.0) == [State.RETURNING, State.RESTING, State.IN_USE]
+    assert states(made, 111.0) == [Use.RETURNING, Use.RESTING, Use.IN_USE]
 
 
 def test_what_was_tried_leaves_the_resting_to_the_last() -> None:
@@ -195,7 +196,7 @@ def test_the_resting_one_that_worked_as_the_last_resort_returns_gently() -> None
     bad = troubled(made, 8000)
     made.worked(bad, 101.0, 0.001)
     made.pick(101.0)
-    assert states(made, 101.0) == [State.RETURNING, State.IN_USE]
+    assert states(made, 101.0) == [Use.RETURNING, Use.IN_USE]
 
 
 def test_what_hangs_up_does_not_return_for_taking_a_connection() -> None:
@@ -206,7 +207,7 @@ def test_what_hangs_up_does_not_return_for_taking_a_connection() -> None:
         made.worked(bad, 100.0, 0.001)
         made.ended(bad, 100.0, served=False)
     made.worked(bad, 100.0, 0.001)
-    assert states(made, 100.1) == [State.RESTING, State.IN_USE]
+    assert states(made, 100.1) == [Use.RESTING, Use.IN_USE]
 
 
 def test_a_datagram_that_is_answered_ends_a_row() -> None:
@@ -216,7 +217,7 @@ def test_a_datagram_that_is_answered_ends_a_row() -> None:
     for _ in range(3 * ROW):
         made.failed(target, 100.0, Reason.REFUSED)
         made.answered(target)
-    assert states(made, 100.0) == [State.IN_USE, State.IN_USE]
+    assert states(made, 100.0) == [Use.IN_USE, Use.IN_USE]
 
 
 def test_people_see_how_each_backend_fares() -> None:
@@ -227,23 +228,23 @@ def test_people_see_how_each_backend_fares() -> None:
     made.worked(suspect, 100.0, 0.25)
     made.failed(suspect, 100.0, Reason.TIMEOUT)
     resting, used, draining, failed = made.tell(100.5)
-    assert (resting.state, resting.seconds, resting.why) == (State.RESTING, REST - 0.5, "5 in a row: refused")
+    assert (resting.state, resting.seconds, resting.why) == (Use.RESTING, REST - 0.5, "5 in a row: refused")
     assert (resting.share, resting.rests, resting.tally) == (0.0, 1, bad.tally)
-    assert (used.state, used.seconds, used.why, used.share, used.latency) == (State.IN_USE, 0.0, None, 1.0, None)
-    assert (draining.state, draining.share) == (State.DRAINING, 0.0)
-    assert (failed.state, failed.seconds, failed.why) == (State.SUSPECT, SUSPICION - 0.5, "no answer in time")
+    assert (used.state, used.seconds, used.why, used.share, used.latency) == (Use.IN_USE, 0.0, None, 1.0, None)
+    assert (draining.state, draining.share) == (Use.DRAINING, 0.0)
+    assert (failed.state, failed.seconds, failed.why) == (Use.SUSPECT, SUSPICION - 0.5, "no answer in time")
     assert failed.latency == pytest.approx(0.25)
     assert failed.active == 4
     made.pick(100.0 + REST)
     back = made.tell(100.0 + REST)[0]
-    assert (back.state, back.seconds, back.share) == (State.RETURNING, RAMP, FIRST_SHARE)
+    assert (back.state, back.seconds, back.share) == (Use.RETURNING, RAMP, FIRST_SHARE)
 
 
 def test_one_that_joins_begins_with_a_small_share_also_when_it_drained_before() -> None:
     made = schedule(Pick.RANDOM, 1, 0)
     made.pick(100.0)
     made.update(backends(1, 1, 1))
-    assert states(made, 100.0) == [State.IN_USE, State.RETURNING, State.RETURNING], "before the next flow"
+    assert states(made, 100.0) == [Use.IN_USE, Use.RETURNING, Use.RETURNING], "before the next flow"
     made.pick(101.0)
     assert [one.share for one in made.tell(101.0)] == [1.0, FIRST_SHARE, FIRST_SHARE]
 
@@ -343,7 +344,7 @@ class ScheduleMachine(RuleBasedStateMachine):
             assert target.backend.weight
             tried.append(target)
         assert {one.backend.port for one in tried} == usable
-        resting = [one.backend.port for one in self.made.tell(self.now) if one.state is State.RESTING]
+        resting = [one.backend.port for one in self.made.tell(self.now) if one.state is Use.RESTING]
         if not all(one.standing and one.standing.rank(self.now) == 2 for one in tried):
             calm = [one for one in tried if one.rank(self.now) < 2]
             assert tried[: len(calm)] == calm
@@ -358,8 +359,8 @@ class ScheduleMachine(RuleBasedStateMachine):
             assert 0.0 <= one.share <= 1.0
             assert one.seconds >= 0.0
             assert one.latency is None or one.latency >= 0.0
-            assert (one.state is State.DRAINING) == (not one.backend.weight)
-            assert (one.why is not None) == (one.state in {State.RESTING, State.SUSPECT})
+            assert (one.state is Use.DRAINING) == (not one.backend.weight)
+            assert (one.why is not None) == (one.state in {Use.RESTING, Use.SUSPECT})
 
 
 TestScheduleMachine = ScheduleMachine.TestCase
