@@ -194,6 +194,11 @@ class Progress:
     since: float
     left: Mapping[str, Left] = attrs.field(factory=dict)
 
+    @property
+    def flows(self) -> int:
+        """Flows that this node still has to what drains."""
+        return sum(left.flows for left in self.left.values())
+
 
 def place(protocol: Protocol, endpoint: Endpoint) -> str:
     """What a backend is called in a Progress."""
@@ -210,7 +215,7 @@ class Overall:
     @property
     def flows(self) -> int:
         """Flows that are left anywhere, as far as it was told."""
-        return sum(left.flows for progress in self.nodes.values() for left in progress.left.values())
+        return sum(progress.flows for progress in self.nodes.values())
 
     @property
     def taking(self) -> tuple[str, ...]:

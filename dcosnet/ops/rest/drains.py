@@ -26,8 +26,9 @@ from dcosnet.model.drain import (
     key_of,
     overall,
     parse_drainable,
+    place,
 )
-from dcosnet.model.net import Endpoint, sort_key
+from dcosnet.model.net import Endpoint, Protocol, sort_key
 from dcosnet.model.rest import RestReply, RestRequest, refuse
 from dcosnet.model.snapshot import Owned, Snapshot
 from dcosnet.model.viplabels import vip_text
@@ -70,30 +71,28 @@ class Drains:
             "note": drain.note,
             "backends": [
                 {
-                    "protocol": protocol,
+                    "protocol": str(protocol),
                     "ip": str(endpoint.address),
                     "port": endpoint.port,
                     "vips": vips,
-                    "flows": so_far.of(f"{protocol}/{endpoint}").flows,
-                    "taking": so_far.of(f"{protocol}/{endpoint}").taking,
+                    "flows": left.flows,
+                    "taking": left.taking,
                 }
                 for (protocol, endpoint), vips in ends
+                for left in (so_far.of(place(protocol, endpoint)),)
             ],
             "emptied": emptied,
             "flows": so_far.flows,
-            "flows_here": None if here is None else sum(left.flows for left in here.left.values()),
-            "nodes": [
-                {"node": name, "flows": sum(left.flows for left in progress.left.values())}
-                for name, progress in so_far.nodes.items()
-            ],
+            "flows_here": None if here is None else here.flows,
+            "nodes": [{"node": name, "flows": progress.flows} for name, progress in so_far.nodes.items()],
             "taking": list(so_far.taking),
             "silent": list(so_far.silent),
             "drained": so_far.done,
         }
 
-    def _touched(self, key: str) -> tuple[list[tuple[tuple[str, Endpoint], list[str]]], list[str]]:
+    def _touched(self, key: str) -> tuple[list[tuple[tuple[Protocol, Endpoint], list[str]]], list[str]]:
         """The backends that a drain concerns, each with its VIPs; and the VIPs that have no others."""
-        ends: dict[tuple[str, Endpoint], list[str]] = {}
+        ends: dict[tuple[Protocol, Endpoint], list[str]] = {}
         emptied = []
         vips = self._views.vips.value
         for name, drained in self._views.drained.value.items():
@@ -102,7 +101,7 @@ class Drains:
             if vip is None:
                 continue
             for endpoint in found:
-                ends.setdefault((str(vip.key.protocol), endpoint), []).append(vip_text(vip.key))
+                ends.setdefault((vip.key.protocol, endpoint), []).append(vip_text(vip.key))
             if all(backend.draining for backend in vip.backends):
                 emptied.append(vip_text(vip.key))
         for texts in ends.values():
