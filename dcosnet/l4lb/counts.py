@@ -16,7 +16,6 @@ class Counts:
         "connect_timeout",
         "connect_unreachable",
         "connections",
-        "idle_closed",
         "refused",
         "retries",
         "to_backend",
@@ -37,8 +36,6 @@ class Counts:
         """Times a flow went on to another backend."""
         self.refused = 0
         """Flows for which there was no backend."""
-        self.idle_closed = 0
-        """Connections that were ended for having been idle."""
         self.to_backend = 0
         self.to_client = 0
         """Bytes of TCP connections that have ended, and of all datagrams."""

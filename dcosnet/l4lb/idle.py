@@ -17,7 +17,6 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from dcosnet.io import heap
-from dcosnet.l4lb.counts import Counts
 
 if TYPE_CHECKING:
     from dcosnet.l4lb.connection import Connection
@@ -34,12 +33,9 @@ _CROWD = 1000  # connections whose memory is worth returning
 class Idle:
     """Looks at connections from `start` on; ends those that moved nothing for `timeout` seconds, if there is one."""
 
-    def __init__(
-        self, clock: IReactorTime, connections: Collection[Connection], counts: Counts, timeout: float | None
-    ) -> None:
+    def __init__(self, clock: IReactorTime, connections: Collection[Connection], timeout: float | None) -> None:
         self._clock = clock
         self._connections = connections
-        self._counts = counts
         self._period = PERIOD if timeout is None else min(PERIOD, timeout / _LOOKS)
         self._looks = None if timeout is None else ceil(timeout / self._period)
         self._next: IDelayedCall | None = None
@@ -95,6 +91,5 @@ class Idle:
         connection.quiet += 1
         if self._looks is not None and connection.quiet >= self._looks:
             self._closed += 1
-            self._counts.idle_closed += 1
             target.tally.idle_closed += 1
             connection.abort()

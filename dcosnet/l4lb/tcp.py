@@ -69,7 +69,7 @@ class Proxy:
         self.ephemeral = _ephemeral_ports()
         """From which the kernel takes a port for a connection that names none."""
         self.connections: set[Connection] = set()
-        self._idle = Idle(clock, self.connections, counts, limits.idle_timeout)
+        self._idle = Idle(clock, self.connections, limits.idle_timeout)
         self._waiting: dict[TcpListener, None] = {}
         """Those that do not accept now, the first to go on first."""
         self._resume: IDelayedCall | None = None
