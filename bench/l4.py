@@ -26,6 +26,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from common import cpu_seconds, need, pin, processes, start, table
 
@@ -93,14 +94,14 @@ path = "{dir}/services"
 [l4lb]
 plane = "userspace"
 named_vips = ["127.11.0.0-127.11.255.254"]
-max_udp_flows = 100
+max_udp_flows = {flows}
 """
 SERVICE = """
 [[service]]
 name = "{name}"
 group = "bench"
 address = "{here}"
-ports = [{{ port = {port}, protocol = "tcp", vip = "{vip}" }}]
+ports = [{{ port = {port}, protocol = "{protocol}", vip = "{vip}" }}]
 """
 
 
@@ -128,11 +129,19 @@ def write_files(folder: Path) -> None:
     (folder / "haproxy.cfg").write_text(
         HAPROXY.format(here=HERE, web=servers, bulk=BULK, front_web=ha_web, front_bulk=ha_bulk)
     )
-    (folder / "dcosnet.toml").write_text(DAEMON.format(dir=folder, here=HERE))
+    rows = [(f"web{port}", "tcp", port, our_web) for port in WEB] + [("bulk", "tcp", BULK, our_bulk)]
+    write_daemon(folder, vip, rows, flows=100)
+
+
+def write_daemon(folder: Path, vip: str, rows: Iterable[tuple[str, str, int, int]], flows: int = 4096) -> None:
+    """Write the daemon's configuration, and its services: name, protocol, port, and port of the VIP of each."""
+    (folder / "dcosnet.toml").write_text(DAEMON.format(dir=folder, here=HERE, flows=flows))
     (folder / "services").mkdir()
-    rows = [(f"web{port}", port, our_web) for port in WEB] + [("bulk", BULK, our_bulk)]
     (folder / "services" / "bench.toml").write_text(
-        "".join(SERVICE.format(name=name, here=HERE, port=port, vip=f"{vip}:{front}") for name, port, front in rows)
+        "".join(
+            SERVICE.format(name=name, here=HERE, port=port, protocol=protocol, vip=f"{vip}:{front}")
+            for name, protocol, port, front in rows
+        )
     )
 
 
@@ -162,18 +171,23 @@ def requests(address: str, port: int, seconds: int, *options: str) -> int:
     return int(re.search(r"(\d+) requests in", out)[1])
 
 
-def gigabytes(address: str, port: int, seconds: int, *options: str) -> float:
-    """What one end of iperf3 received; its server may still be busy with the client before."""
+def iperf3(address: str, port: int, seconds: int, *options: str) -> dict[str, Any]:
+    """What iperf3 says at the end; its server may still be busy with the client before."""
     argv = ["iperf3", "-c", address, "-p", str(port), "-t", str(seconds), "-J", *options]
     for _ in range(10):
         done = subprocess.run(["taskset", "-c", str(LOAD), *argv], capture_output=True, text=True, check=False)
         said = json.loads(done.stdout)
         if "busy" not in said.get("error", ""):
             break
-        time.sleep(0.1)
+        time.sleep(0.5)
     if "error" in said:
         sys.exit(f"iperf3 against {address}:{port}: {said['error']}")
-    return float(said["end"]["sum_received"]["bytes"]) / 1e9
+    return said["end"]
+
+
+def gigabytes(address: str, port: int, seconds: int, *options: str) -> float:
+    """What one end of iperf3 received."""
+    return float(iperf3(address, port, seconds, *options)["sum_received"]["bytes"]) / 1e9
 
 
 def percentile(address: str, port: int, seconds: int, script: Path) -> float:

@@ -14,7 +14,6 @@ It needs nginx with its stream module, knotd, dnsperf, iperf3, and two CPUs.
 
 import argparse
 import contextlib
-import json
 import platform
 import re
 import signal
@@ -29,7 +28,7 @@ from pathlib import Path
 from common import cpu_seconds, need, pin, query, start, table
 from dns import NAMES, ZONE, knot
 from dns import wait_for as wait_for_answer
-from l4 import BALANCER, HERE, LOAD, STREAM_MODULE, daemon, version, wait_for
+from l4 import BALANCER, HERE, LOAD, STREAM_MODULE, daemon, iperf3, version, wait_for, write_daemon
 
 ANSWERS, BULK = 6521, 6522
 """Where knot and iperf3's server listen."""
@@ -51,24 +50,6 @@ stream {{
   server {{ listen {here}:{front_bulk}; proxy_pass {here}:{bulk}; }}
 }}
 """
-DAEMON = """
-[node]
-name = "bench"
-address = "{here}"
-state_dir = "{dir}/state"
-[files]
-path = "{dir}/services"
-[l4lb]
-plane = "userspace"
-named_vips = ["127.11.0.0-127.11.255.254"]
-"""
-SERVICE = """
-[[service]]
-name = "{name}"
-group = "bench"
-address = "{here}"
-ports = [{{ port = {port}, protocol = "{protocol}", vip = "{vip}" }}]
-"""
 
 
 def write_files(folder: Path) -> None:
@@ -82,19 +63,12 @@ def write_files(folder: Path) -> None:
             )
         )  # fmt: skip
     vip, front, front_bulk = FRONTS[OURS]
-    (folder / "dcosnet.toml").write_text(DAEMON.format(dir=folder, here=HERE))
-    (folder / "services").mkdir()
     rows = [
-        ("answers", ANSWERS, "udp", front),
-        ("bulk-control", BULK, "tcp", front_bulk),
-        ("bulk", BULK, "udp", front_bulk),
+        ("answers", "udp", ANSWERS, front),
+        ("bulk-control", "tcp", BULK, front_bulk),
+        ("bulk", "udp", BULK, front_bulk),
     ]
-    (folder / "services" / "bench.toml").write_text(
-        "".join(
-            SERVICE.format(name=name, here=HERE, port=port, protocol=protocol, vip=f"{vip}:{at}")
-            for name, port, protocol, at in rows
-        )
-    )
+    write_daemon(folder, vip, rows)
 
 
 def kept(address: str, port: int, queries: Path, seconds: int, window: int) -> float:
@@ -133,16 +107,7 @@ def ask(address: str, port: int, seconds: int) -> int:
 
 def bulk(address: str, port: int, seconds: int, rate: str, *options: str) -> float:
     """Datagrams of 1400 bytes that arrived."""
-    argv = ["iperf3", "-u", "-b", rate, "-l", "1400", "-c", address, "-p", str(port), "-t", str(seconds), "-J"]
-    for _ in range(10):
-        out = subprocess.run(["taskset", "-c", str(LOAD), *argv, *options], capture_output=True, text=True, check=False)
-        document = json.loads(out.stdout)
-        if "busy" not in document.get("error", ""):
-            break
-        time.sleep(0.5)  # its server has not heard yet that the one before has ended
-    if "error" in document:
-        sys.exit(f"iperf3 against {address}:{port}: {document['error']}")
-    total = document["end"]["sum"]
+    total = iperf3(address, port, seconds, "-u", "-b", rate, "-l", "1400", *options)["sum"]
     if total["lost_percent"] > 5:
         print(f"  iperf3 lost {total['lost_percent']:.1f} % at {address}:{port} {' '.join(options)}", file=sys.stderr)
     return total["packets"] - total["lost_packets"]
