@@ -486,7 +486,8 @@ class Spread:
             self._pulled(number, owner, now)
             return
         # Without its leases it is as little known there as where they are to be fetched.
-        self._hears(number, owner, Known(delta.generation, 0) if delta.bare else delta.known)
+        theirs = Known(delta.generation, 0) if delta.bare else delta.known
+        self._hears(number, owner, theirs)
         self._heard_from[owner] = (self._links[number].peer, delta.known)
         try:
             new = self._replica.take(delta)
@@ -502,7 +503,7 @@ class Spread:
             self._heard_from.pop(owner, None)
             self.changes_known += 1
             if delta.bare:
-                self._links[number].note(owner, Known(delta.generation, 0))
+                self._links[number].note(owner, theirs)
         pull = self._pulls.get(owner)
         if pull is not None and pull.link == number:
             if change.more and new:
