@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,37 @@ class _Unix(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(PATIENCE)
         self.sock.connect(str(self._path))
+
+
+HOST = """
+[node]
+name = "host-a"
+address = "127.0.0.1"
+state_dir = "state"
+[files]
+path = "services.d"
+[ops]
+listen = ["unix:api.sock:mode=600"]
+[l4lb]
+plane = "userspace"
+"""
+"""A host with services from files, and VIPs; settings of `[l4lb]` and more tables may follow."""
+
+
+def named_vips() -> str:
+    """The setting of `[l4lb]` that gives names addresses of `vip_net`."""
+    return f'named_vips = ["{vip_net()}.1-{vip_net()}.250"]\n'
+
+
+def free_port() -> int:
+    """A port that nobody has now, neither of TCP nor of UDP, for programs that cannot be given port 0."""
+    while True:
+        with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
+            stream.bind(("127.0.0.1", 0))
+            port = int(stream.getsockname()[1])
+            with suppress(OSError):
+                datagrams.bind(("127.0.0.1", port))
+                return port
 
 
 def vip_net() -> str:
@@ -89,6 +121,11 @@ class Daemon:
         self.process.kill()
         self.process.wait(PATIENCE)
         self.process = None
+
+    def write(self, name: str, text: str) -> None:
+        """Put a services file in place, atomically as an editor does."""
+        (self.folder / "new").write_text(text)
+        (self.folder / "new").rename(self.services / name)
 
     def get(self, path: str) -> tuple[int, Any]:
         """One question over the UNIX socket; JSON decoded where it is JSON."""

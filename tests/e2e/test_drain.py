@@ -5,13 +5,13 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from daemon import PATIENCE, Daemon, vip_net
+from echo import Echo
 
 CONFIG = """
 [node]
@@ -41,40 +41,12 @@ ports = [{{ port = {port}, vip = "/web:8000" }}]
 """
 
 
-class Backend:
-    """Says its name to whoever connects, and then says again what it hears."""
-
-    def __init__(self, name: str, address: str) -> None:
-        self.name = name.encode()
-        self.listener = socket.create_server((address, 0))
-        self.port: int = self.listener.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
-
-    def _talk(self, connection: socket.socket) -> None:
-        with connection:
-            connection.sendall(self.name)
-            while data := connection.recv(100):
-                connection.sendall(data)
-
-    def close(self) -> None:
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-
-
 class Hosts:
     """host-a and host-b, each with a backend of the one VIP."""
 
     def __init__(self, folder: Path) -> None:
         self.addresses = {"host-a": "127.0.0.1", "host-b": "127.0.0.2"}
-        self.backends = {name: Backend(name, address) for name, address in self.addresses.items()}
+        self.backends = {name: Echo(name.encode(), address) for name, address in self.addresses.items()}
         self.a = self._host(folder / "a", "host-a", 1)
         seed = self.a.ready()["parts"]["gossip"]["facts"]["listen"][0]
         self.b = self._host(folder / "b", "host-b", 60, seed)

@@ -4,30 +4,15 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import dns.message
 import dns.query
 import dns.rcode
 import pytest
-from daemon import PATIENCE, Daemon, vip_net
+from daemon import HOST, PATIENCE, Daemon, named_vips
+from echo import Echo
 
-CONFIG = """
-[node]
-name = "host-a"
-address = "127.0.0.1"
-state_dir = "state"
-[files]
-path = "services.d"
-[l4lb]
-plane = "userspace"
-named_vips = ["{net}.1-{net}.250"]
-[dns]
-listen = ["127.0.0.1:0"]
-[ops]
-listen = ["unix:api.sock:mode=600"]
-"""
 PORT = 7002
 STEPS = 40
 TOGETHER = 3
@@ -82,30 +67,14 @@ class Client(threading.Thread):
 
 @pytest.fixture
 def backend() -> Iterator[int]:
-    def accept() -> None:
-        while True:
-            try:
-                client, _address = listening.accept()
-            except OSError:
-                return
-            with client:
-                client.sendall(b"hello")
-
-    listening = socket.create_server(("127.0.0.1", 0), backlog=100)
-    thread = threading.Thread(target=accept, daemon=True)
-    thread.start()
-    yield listening.getsockname()[1]
-    listening.shutdown(socket.SHUT_RDWR)
-    listening.close()
-    thread.join(PATIENCE)
+    made = Echo(b"hello")
+    yield made.port
+    made.close()
 
 
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    made = Daemon(tmp_path, CONFIG.format(net=vip_net()))
-    yield made
-    if made.process is not None:
-        made.kill()
+def daemon(make_daemon: Callable[[str], Daemon]) -> Daemon:
+    return make_daemon(HOST + named_vips() + '[dns]\nlisten = ["127.0.0.1:0"]\n')
 
 
 def test_whoever_asks_and_connects_is_never_refused_by_a_name_that_is_told(daemon, backend) -> None:
@@ -116,8 +85,7 @@ def test_whoever_asks_and_connects_is_never_refused_by_a_name_that_is_told(daemo
 
     def write(*names: str) -> None:
         text = fixed + "".join(service(name, backend, f"/{name}:{PORT}") for name in names)
-        (daemon.folder / "new").write_text(text)
-        (daemon.folder / "new").rename(daemon.services / "web.toml")
+        daemon.write("web.toml", text)
 
     client.start()
     try:

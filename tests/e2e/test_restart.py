@@ -13,21 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from daemon import PATIENCE, Daemon, vip_net
-
-CONFIG = """
-[node]
-name = "host-a"
-address = "127.0.0.1"
-state_dir = "state"
-[files]
-path = "services.d"
-[l4lb]
-plane = "userspace"
-named_vips = ["{net}.1-{net}.250"]
-[ops]
-listen = ["unix:api.sock:mode=600"]
-"""
+from daemon import HOST, PATIENCE, Daemon, named_vips, vip_net
 
 # The process id must be the daemon's own, which is known once it is there.
 START = """
@@ -109,7 +95,7 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 
 @pytest.fixture
 def daemon(tmp_path: Path, manager: Manager) -> Iterator[Managed]:
-    made = Managed(tmp_path, CONFIG.format(net=vip_net()), {"NOTIFY_SOCKET": str(manager.path)})
+    made = Managed(tmp_path, HOST + named_vips(), {"NOTIFY_SOCKET": str(manager.path)})
     made.manager = manager
     yield made
     if made.process is not None:

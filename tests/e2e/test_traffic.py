@@ -6,60 +6,20 @@ import json
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemon import PATIENCE, Daemon, vip_net
+from daemon import HOST, PATIENCE, Daemon, named_vips
+from echo import Echo
 from prometheus_client.parser import text_string_to_metric_families
 
-CONFIG = """
-[node]
-name = "host-a"
-address = "127.0.0.1"
-state_dir = "state"
-[files]
-path = "services.d"
-[l4lb]
-plane = "userspace"
-named_vips = ["{net}.1-{net}.250"]
-[ops]
-listen = ["unix:api.sock:mode=600"]
-"""
 NAME = "web.shop.l4lb.thisdcos.directory:8000"
 
 
-class Backend:
-    """Says again what it hears."""
-
-    def __init__(self) -> None:
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self.listener.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
-
-    def _talk(self, connection: socket.socket) -> None:
-        with connection:
-            while data := connection.recv(100):
-                connection.sendall(data)
-
-    def close(self) -> None:
-        if self.listener.fileno() >= 0:
-            self.listener.shutdown(socket.SHUT_RDWR)
-            self.listener.close()
-
-
 @pytest.fixture
-def backends() -> Iterator[list[Backend]]:
-    made = [Backend(), Backend()]
+def backends() -> Iterator[list[Echo]]:
+    made = [Echo(), Echo()]
     yield made
     for one in made:
         one.close()
@@ -72,8 +32,7 @@ def serve(daemon: Daemon, *ports: int) -> None:
         f'ports = [{{ port = {port}, vip = "/web:8000" }}]\n'
         for port in ports
     )
-    (daemon.folder / "new").write_text(text)
-    (daemon.folder / "new").rename(daemon.services / "web.toml")
+    daemon.write("web.toml", text)
 
 
 def detail(daemon: Daemon, *ports: int) -> dict:
@@ -124,7 +83,7 @@ def counters(samples: dict[str, dict[frozenset, float]], prefix: str) -> dict[tu
 def test_connections_are_seen_and_counters_do_not_go_back_when_backends_go(make_daemon, backends) -> None:
     """In /v1/vips?detail, /metrics, dcos-net's registry and the command."""
     first, second = backends
-    daemon = make_daemon(CONFIG.format(net=vip_net()))
+    daemon = make_daemon(HOST + named_vips())
     serve(daemon, first.port, second.port)
     daemon.start()
     daemon.ready()

@@ -11,23 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from daemon import PATIENCE, PAUSE, Daemon
+from daemon import HOST, PATIENCE, PAUSE, Daemon
 from namespace import Namespace
 
 pytestmark = pytest.mark.system
-
-CONFIG = """
-[node]
-name = "host-a"
-address = "127.0.0.1"
-state_dir = "state"
-[files]
-path = "services.d"
-[l4lb]
-plane = "userspace"
-[ops]
-listen = ["unix:api.sock:mode=600"]
-"""
 
 
 def service(name: str, port: int, vip: str, protocol: str = "tcp") -> str:
@@ -60,7 +47,7 @@ class Inside(Daemon):
 
 @pytest.fixture
 def daemon(tmp_path, namespace) -> Iterator[Inside]:
-    made = Inside(tmp_path, CONFIG)
+    made = Inside(tmp_path, HOST)
     made.namespace = namespace
     yield made
     if made.process is not None:
@@ -111,7 +98,7 @@ class Bounded(Inside):
 
 @pytest.fixture
 def bounded(tmp_path, namespace, without_capability) -> Iterator[Bounded]:
-    made = Bounded(tmp_path, CONFIG)
+    made = Bounded(tmp_path, HOST)
     made.namespace, made.before = namespace, without_capability
     yield made
     if made.process is not None:
@@ -183,7 +170,7 @@ def test_an_address_of_a_former_range_stays_local(daemon, namespace, require_pro
     ip, curl = require_program("ip"), require_program("curl")
     assert namespace.run(f"{ip} route add local 11.0.0.0/8 dev lo proto 111").returncode == 0
     namespace.spawn("-m", "http.server", "--bind", "127.0.0.1", "8001")
-    daemon.config.write_text(CONFIG.replace("[ops]", 'named_vips = ["12.0.0.0-12.255.255.254"]\n[ops]'))
+    daemon.config.write_text(HOST + 'named_vips = ["12.0.0.0-12.255.255.254"]\n')
     (daemon.services / "web.toml").write_text(service("web", 8001, "11.1.2.3:8000"))
     daemon.start()
     daemon.wait(lambda: routes(namespace, ip) == ["11.1.2.3", "12.0.0.0/8"], lambda: str(routes(namespace, ip)))
@@ -198,7 +185,7 @@ def test_an_address_of_a_neighbour_is_refused(daemon, namespace, require_program
     for command in ("link add eth0 type veth peer name eth1", "link set eth0 up", "link set eth1 up"):
         assert namespace.run(f"{ip} {command}").returncode == 0
     assert namespace.run(f"{ip} address add 10.9.0.5/24 dev eth0").returncode == 0
-    daemon.config.write_text(CONFIG.replace("[ops]", 'named_vips = ["10.0.0.0-10.255.255.254"]\n[ops]'))
+    daemon.config.write_text(HOST + 'named_vips = ["10.0.0.0-10.255.255.254"]\n')
     (daemon.services / "web.toml").write_text(
         service("web", 8001, "10.9.0.7:8000") + service("own", 8001, "10.9.0.5:8000")
     )
