@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from daemon import Daemon
+from servers import Web, start_nginx
 
 pytestmark = pytest.mark.system
 
@@ -40,3 +41,19 @@ def spawn() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     for process in running:
         process.terminate()
         process.wait(20)
+
+
+@pytest.fixture
+def nginx(require_program: Callable[[str], str], tmp_path: Path) -> Iterator[Callable[[str], Web]]:
+    """Start a web server that answers with the name it is given."""
+    program = require_program("nginx")
+    running: list[Web] = []
+
+    def start(name: str) -> Web:
+        running.append(start_nginx(program, tmp_path / name, name))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.process.kill()
+        one.process.wait(20)

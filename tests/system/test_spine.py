@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from daemon import vip_net
+from daemon import free_port, vip_net
+from servers import write_knot
 
 pytestmark = pytest.mark.system
 
@@ -39,13 +39,6 @@ listen = ["tcp:0:interface=127.0.0.1", "unix:api.sock:mode=600"]
 
 def config(upstreams=""):
     return CONFIG.format(net=vip_net(), upstreams=upstreams)
-
-
-def free_port():
-    """A port that nobody has now, for programs that cannot be given port 0."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def service(port, instance, vip="/web:8000", check=""):
@@ -79,33 +72,14 @@ def curl(require_program):
     return get
 
 
-@pytest.fixture
-def nginx(require_program, spawn, tmp_path):
-    """Start an nginx that answers with its own name; gives its process and port."""
-    program = require_program("nginx")
-
-    def start(name):
-        port = free_port()
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "nginx.conf").write_text(
-            f"daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;\n"
-            "events { worker_connections 128; }\n"
-            f"http {{ access_log off; client_body_temp_path {folder}; proxy_temp_path {folder};"
-            f" fastcgi_temp_path {folder}; uwsgi_temp_path {folder}; scgi_temp_path {folder};\n"
-            f'server {{ listen 127.0.0.1:{port}; location / {{ return 200 "{name}\\n"; }} }} }}\n'
-        )
-        return spawn(program, "-c", str(folder / "nginx.conf")), port
-
-    return start
-
-
 def test_real_web_servers_behind_a_name(make_daemon, dig, curl, nginx):
     """Two nginx servers get a name and a VIP; one dies unseen; when both are gone so is the name."""
-    (first, port1), (_second, port2) = nginx("one"), nginx("two")
+    first, second = nginx("one"), nginx("two")
     daemon = make_daemon(config())
     check = 'check = { http = "/", interval = "250ms", timeout = "1s" }'
-    (daemon.services / "web.toml").write_text(service(port1, "1", check=check) + service(port2, "2", check=check))
+    (daemon.services / "web.toml").write_text(
+        service(first.port, "1", check=check) + service(second.port, "2", check=check)
+    )
     daemon.start()
     daemon.ready()
 
@@ -118,8 +92,8 @@ def test_real_web_servers_behind_a_name(make_daemon, dig, curl, nginx):
     assert vip.startswith(vip_net())
     assert {curl(f"http://{vip}:8000/").stdout for _ in range(12)} == {"one\n", "two\n"}
 
-    first.terminate()
-    first.wait(20)
+    first.process.terminate()
+    first.process.wait(20)
     assert {curl(f"http://{vip}:8000/").stdout for _ in range(12)} == {"two\n"}, "the dead backend was noticed"
     daemon.until("/v1/tasks", lambda tasks: sorted(task["health"] for task in tasks) == ["healthy", "unhealthy"])
 
@@ -129,7 +103,7 @@ def test_real_web_servers_behind_a_name(make_daemon, dig, curl, nginx):
 
 
 def test_editing_the_file_moves_name_and_connection(make_daemon, dig, curl, nginx):
-    _, port = nginx("one")
+    port = nginx("one").port
     daemon = make_daemon(config())
     (daemon.services / "web.toml").write_text(service(port, "1"))
     daemon.start()
@@ -143,7 +117,7 @@ def test_editing_the_file_moves_name_and_connection(make_daemon, dig, curl, ngin
 
 def test_a_kill_loses_no_registration(make_daemon, dig, nginx):
     """What was acknowledged is there after the daemon was killed and started again."""
-    _, port = nginx("one")
+    port = nginx("one").port
     daemon = make_daemon(config())
     daemon.start()
     daemon.ready()
@@ -178,7 +152,7 @@ def run(daemon, *arguments, code=0):
 
 
 def test_a_registration_lives_with_its_command(make_daemon, dig, nginx, tmp_path):
-    _, port = nginx("one")
+    port = nginx("one").port
     daemon = make_daemon(config())
     daemon.start()
     daemon.ready()
@@ -197,7 +171,7 @@ def test_a_registration_lives_with_its_command(make_daemon, dig, nginx, tmp_path
 
 
 def test_the_command_shows_the_node(make_daemon, nginx):
-    _, port = nginx("one")
+    port = nginx("one").port
     daemon = make_daemon(config())
     (daemon.services / "web.toml").write_text(service(port, "1"))
     daemon.start()
@@ -219,16 +193,8 @@ def test_names_of_others_are_asked_of_the_upstream(make_daemon, dig, require_pro
     """Everything that is not ours goes to the configured upstream, here a real Knot server."""
     knotd = require_program("knotd")
     port = free_port()
-    (tmp_path / "example.zone").write_text(
-        "@ 60 SOA ns root 1 60 60 600 60\n@ 60 NS ns\nns 60 A 127.0.0.1\nwww 60 A 192.0.2.80\n"
-        + "".join(f"big 60 TXT {'x' * 200}{i}\n" for i in range(20))
-    )
-    (tmp_path / "knot.conf").write_text(
-        f"server:\n  listen: 127.0.0.1@{port}\n  rundir: {tmp_path}\ndatabase:\n  storage: {tmp_path}\n"
-        f"zone:\n  - domain: example\n    storage: {tmp_path}\n    file: example.zone\n    zonefile-sync: -1\n"
-        "    journal-content: none\n"
-    )
-    spawn(knotd, "-c", str(tmp_path / "knot.conf"))
+    records = "ns 60 A 127.0.0.1\nwww 60 A 192.0.2.80\n" + "".join(f"big 60 TXT {'x' * 200}{i}\n" for i in range(20))
+    spawn(knotd, "-c", write_knot(tmp_path, port, records))
     daemon = make_daemon(config(upstreams=f'"127.0.0.1:{port}"'))
     daemon.start()
     daemon.ready()

@@ -19,47 +19,15 @@ from typing import Any
 
 import attrs
 import pytest
-from daemon import Daemon, vip_net
+from daemon import HOST, Daemon, free_port, vip_net
+from servers import HERE, Web, write_knot
 
 pytestmark = pytest.mark.system
 
-HERE = "127.0.0.1"
-CONFIG = """
-[node]
-name = "host-a"
-address = "127.0.0.1"
-state_dir = "state"
-[files]
-path = "services.d"
-[l4lb]
-plane = "userspace"
-[ops]
-listen = ["unix:api.sock:mode=600"]
-"""
 WORKERS = 8
 """Requests that a load has in flight at the most."""
 CROWD = 5000
 """Connections that are cut at a time; each takes two descriptors of the daemon."""
-
-
-def free_port() -> int:
-    """A port that nobody has now, neither of TCP nor of UDP, for programs that cannot be given port 0."""
-    while True:
-        with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
-            stream.bind((HERE, 0))
-            port = int(stream.getsockname()[1])
-            with suppress(OSError):
-                datagrams.bind((HERE, port))
-                return port
-
-
-@attrs.frozen
-class Web:
-    """A real web server of one process, which answers with its name."""
-
-    name: str
-    port: int
-    process: subprocess.Popen[bytes]
 
 
 @attrs.define
@@ -116,9 +84,7 @@ class Site:
             f'ports = [{{ port = {web.port}, vip = "{self.vip}:{self.port}" }}]\n{self._check}\n'
             for name, (web, weight) in self.behind.items()
         )
-        made = self.daemon.services / ".new"
-        made.write_text(text)
-        made.rename(self.daemon.services / "web.toml")
+        self.daemon.write("web.toml", text)
         wanted = {web.port: weight for web, weight in self.behind.values()}
         self.until(lambda backends: {one["port"]: one["weight"] for one in backends} == wanted)
 
@@ -132,45 +98,11 @@ class Site:
 
 
 @pytest.fixture
-def web(require_program: Callable[[str], str], tmp_path: Path) -> Iterator[Callable[[str], Web]]:
-    """Start an nginx of one process, so that a kill leaves nobody behind who holds the socket."""
-    program = require_program("nginx")
-    running: list[Web] = []
-
-    def start(name: str) -> Web:
-        folder = tmp_path / name
-        folder.mkdir()
-        port = free_port()
-        paths = " ".join(f"{kind}_temp_path {folder};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-        (folder / "nginx.conf").write_text(
-            f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;\n"
-            "events { worker_connections 512; }\n"
-            f"http {{ access_log off; {paths} keepalive_requests 1000000;\n"
-            f'server {{ listen {HERE}:{port} backlog=511; location / {{ return 200 "{name}\\n"; }} }} }}\n'
-        )
-        process = subprocess.Popen(
-            [program, "-c", str(folder / "nginx.conf")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        made = Web(name, port, process)
-        running.append(made)
-        while True:
-            with socket.socket() as probe:
-                if not probe.connect_ex((HERE, port)):
-                    return made
-            assert process.poll() is None, (folder / "error.log").read_text()
-
-    yield start
-    for one in running:
-        one.process.kill()
-        one.process.wait(20)
-
-
-@pytest.fixture
-def site(make_daemon: Callable[[str], Daemon], web: Callable[[str], Web]) -> Site:
-    daemon = make_daemon(CONFIG)
+def site(make_daemon: Callable[[str], Daemon], nginx: Callable[[str], Web]) -> Site:
+    daemon = make_daemon(HOST)
     daemon.start()
     daemon.ready()
-    return Site(daemon, web)
+    return Site(daemon, nginx)
 
 
 @pytest.fixture
@@ -263,12 +195,12 @@ def test_a_slow_backend_fails_nothing_and_gets_less(site: Site, load: Any, tmp_p
         slow.process.wait(20)
 
 
-def test_a_backend_that_hangs_is_left_by_its_check(make_daemon: Any, web: Any, load: Any) -> None:
+def test_a_backend_that_hangs_is_left_by_its_check(make_daemon: Any, nginx: Any, load: Any) -> None:
     """It accepts, as its kernel does that for it, and never answers: that is for a check to find out."""
-    daemon = make_daemon(CONFIG)
+    daemon = make_daemon(HOST)
     daemon.start()
     daemon.ready()
-    site = Site(daemon, web, 'check = { http = "/", interval = "200ms", timeout = "500ms" }')
+    site = Site(daemon, nginx, 'check = { http = "/", interval = "200ms", timeout = "500ms" }')
     hangs, other = site.start("hangs"), site.start("other")
     site.until(lambda backends: [one["weight"] for one in backends] == [1, 1])
     with load(site.url, "-disable-keepalive") as told:
@@ -353,13 +285,7 @@ def test_dig_asks_a_name_server_behind_a_vip(
     site: Site, spawn: Any, require_program: Callable[[str], str], tmp_path: Path
 ) -> None:
     dig, port = require_program("dig"), free_port()
-    (tmp_path / "example.zone").write_text("@ 60 SOA ns root 1 60 60 600 60\n@ 60 NS ns\nwww 60 A 192.0.2.80\n")
-    (tmp_path / "knot.conf").write_text(
-        f"server:\n  listen: {HERE}@{port}\n  rundir: {tmp_path}\ndatabase:\n  storage: {tmp_path}\n"
-        f"zone:\n  - domain: example\n    storage: {tmp_path}\n    file: example.zone\n    zonefile-sync: -1\n"
-        "    journal-content: none\n"
-    )
-    spawn(require_program("knotd"), "-c", str(tmp_path / "knot.conf"))
+    spawn(require_program("knotd"), "-c", write_knot(tmp_path, port, "www 60 A 192.0.2.80\n"))
     (site.daemon.services / "dns.toml").write_text(
         "".join(
             f'[[service]]\nname = "dns-{protocol}"\ngroup = "shop"\naddress = "{HERE}"\n'
@@ -511,11 +437,12 @@ def _backends(site: Site) -> list[dict[str, Any]]:
 
 def _measured(argv: list[str]) -> str:
     """What iperf3 says; its server takes one client at a time, and a moment to be done with the last."""
-    while True:
+    for _ in range(100):
         done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
         if "the server is busy" not in done.stderr:
-            assert done.returncode == 0, (argv, done.stdout, done.stderr)
-            return done.stdout
+            break
+    assert done.returncode == 0, (argv, done.stdout, done.stderr)
+    return done.stdout
 
 
 def _taken(backend: dict[str, Any]) -> int:
